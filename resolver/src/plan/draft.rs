@@ -1,0 +1,149 @@
+//! A plan in the making: the selections so far, and what has moved.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::contest::{self, Preference};
+use super::{Change, Note, Plan, Refusal};
+use crate::catalog::nearest;
+use crate::generation::Previous;
+use crate::{Catalog, PackageName, Release, Selection, Selections, Why};
+
+/// Selections on their way from `current` to the next ones.
+pub(super) struct Draft<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) current: &'a Selections,
+    pub(super) packages: BTreeMap<PackageName, Selection>,
+    /// Asked for in this request: no need moves them.
+    pub(super) fixed: BTreeSet<PackageName>,
+    /// Packages whose needs are still to be looked at.
+    pub(super) open: BTreeSet<PackageName>,
+    /// How often each package was set, so that settling ends.
+    pub(super) moves: BTreeMap<PackageName, u32>,
+    pub(super) already: Vec<Note>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(catalog: &'a Catalog, current: &'a Selections) -> Self {
+        Self {
+            catalog,
+            current,
+            packages: current.packages.clone(),
+            fixed: BTreeSet::new(),
+            open: BTreeSet::new(),
+            moves: BTreeMap::new(),
+            already: Vec::new(),
+        }
+    }
+
+    /// Selects `release`, and opens its needs.
+    pub(super) fn set(&mut self, release: &Release, why: Why) {
+        let name = &release.id.name;
+        let previous = match self.current.packages.get(name) {
+            Some(old) if old.release == release.id => old.previous.clone(),
+            Some(old) => Some(Previous {
+                version: old.release.version.clone(),
+                variants: old.release.variants.clone(),
+            }),
+            None => None,
+        };
+        let selection = Selection {
+            release: release.id.clone(),
+            category: release.category.clone(),
+            object: release.object,
+            why,
+            previous,
+        };
+        self.packages.insert(name.clone(), selection);
+        self.open.insert(name.clone());
+        *self.moves.entry(name.clone()).or_default() += 1;
+    }
+
+    /// The release that is selected of a package, as far as the catalog has it.
+    pub(super) fn release(&self, name: &PackageName) -> Option<&'a Release> {
+        let selection = self.packages.get(name)?;
+        self.catalog.get(&selection.release).map(|release| &**release)
+    }
+
+    pub(super) fn not_selected(&self, name: &PackageName) -> Refusal {
+        let similar = nearest(name.as_str(), self.current.packages.keys());
+        Refusal::NotSelected { name: name.clone(), similar }
+    }
+
+    /// Who shall provide contested names must be selected.
+    pub(super) fn check_providers(&self, providers: &[PackageName]) -> Result<(), Refusal> {
+        match providers.iter().find(|name| !self.packages.contains_key(*name)) {
+            Some(name) => Err(self.not_selected(name)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn restore(&mut self, selections: &Selections) -> Result<(), Refusal> {
+        for selection in selections.packages.values() {
+            let release = self.catalog.get(&selection.release);
+            if release.is_none_or(|release| release.object != selection.object) {
+                return Err(Refusal::Missing { release: selection.release.clone() });
+            }
+        }
+        self.packages = selections.packages.clone();
+        Ok(())
+    }
+
+    /// Decides the contests, and says what differs.
+    pub(super) fn finish(self, preference: Preference<'_>) -> Plan {
+        let changes = self.changes();
+        let mut notes = self.already.clone();
+        let restored = matches!(preference, Preference::Restored(_));
+        for change in changes.iter().filter(|_| !restored) {
+            match (&change.from, &change.to, &change.why) {
+                (_, Some(to), Some(Why::NeededBy(who))) => {
+                    notes.push(Note::Brought { release: to.clone(), needed_by: who.clone() });
+                }
+                (_, Some(to), Some(Why::Asked(_))) if !self.fixed.contains(&to.name) => {
+                    if let Some(needed_by) = self.needer(&to.name) {
+                        notes.push(Note::Brought { release: to.clone(), needed_by });
+                    }
+                }
+                (Some(from), None, _) if self.was_needed(&change.package) => {
+                    notes.push(Note::Dropped { release: from.clone() });
+                }
+                _ => {}
+            }
+        }
+        let (catalog, current) = (self.catalog, self.current);
+        let mut next = Selections { packages: self.packages, providers: Default::default() };
+        let contested = contest::decide(catalog, current, &mut next, &changes, &preference);
+        notes.extend(contested.into_iter().map(Note::Contested));
+        Plan { next, changes, notes }
+    }
+
+    fn was_needed(&self, name: &PackageName) -> bool {
+        let why = self.current.packages.get(name).map(|selection| &selection.why);
+        matches!(why, Some(Why::NeededBy(_)))
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let mut names: BTreeSet<&PackageName> = BTreeSet::new();
+        let differs = |a: Option<&Selection>, b: Option<&Selection>| {
+            a.map(|s| (&s.release, &s.object)) != b.map(|s| (&s.release, &s.object))
+        };
+        for (name, selection) in &self.current.packages {
+            if differs(Some(selection), self.packages.get(name)) {
+                names.insert(name);
+            }
+        }
+        names.extend(self.packages.keys().filter(|n| !self.current.packages.contains_key(*n)));
+        let change = |name: &PackageName| {
+            let (from, to) = (self.current.packages.get(name), self.packages.get(name));
+            let category = to.or(from)?.category.clone();
+            Some(Change {
+                package: name.clone(),
+                category,
+                from: from.map(|selection| selection.release.clone()),
+                to: to.map(|selection| selection.release.clone()),
+                why: to.map(|selection| selection.why.clone()),
+            })
+        };
+        names.into_iter().filter_map(change).collect()
+    }
+}

@@ -1,0 +1,244 @@
+//! The command line as types. Parsing does nothing but parse: names and specs stay texts here, so
+//! that every command refuses them in the same words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Immutable packages behind stable virtual paths: swap a dependency without rebuilding anything.
+#[derive(Debug, Parser)]
+#[command(name = "dynfs", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// The store's directory [default: $DYNFS_STORE, /var/lib/dynfs as root, else
+    /// $XDG_DATA_HOME/dynfs]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say what would be done, and change nothing
+    #[arg(short = 'n', long, global = true)]
+    pub(crate) dry_run: bool,
+    /// Answer every question with yes
+    #[arg(short = 'y', long, global = true)]
+    pub(crate) yes: bool,
+    /// Say nothing but what was asked for
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more on standard error; twice: even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount the store: its selected packages appear below the mount point
+    Mount(Mount),
+    /// Unmount the store and end its daemon
+    Umount(Umount),
+    /// Add a directory tree as a release
+    Add(Add),
+    /// List packages, or the releases of one
+    List(List),
+    /// Show everything about one release
+    Show(Show),
+    /// Say which release and file is behind a path below the mount
+    Which(Which),
+    /// Select releases: programs that start from now on use them
+    Select(Select),
+    /// Select packages no more
+    Unselect(Unselect),
+    /// Remove releases that no generation selects
+    Remove(Remove),
+    /// Make the selections equal to a file, as `dynfs list --toml` writes one
+    Apply(Apply),
+    /// Go back to the state before the last change; again goes further back
+    Undo,
+    /// Come forward again
+    Redo,
+    /// Go back to the state of one generation
+    Restore(Restore),
+    /// List all generations, the newest first
+    History,
+    /// Show what differs between two generations
+    Diff(Diff),
+    /// Check the store
+    Fsck(Fsck),
+    /// Show mount, generation, processes and request counters
+    Status,
+    /// Swap a real library below running programs, on a temporary store
+    Demo(Demo),
+    /// Write shell completions to standard output
+    Completions(Completions),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Mount {
+    /// Where to mount [default: the store's prefix]
+    pub(crate) mountpoint: Option<PathBuf>,
+    /// Stay in the foreground until unmounted
+    #[arg(long)]
+    pub(crate) foreground: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Umount {
+    /// Detach it even while it is in use
+    #[arg(long)]
+    pub(crate) lazy: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Add {
+    /// The directory: its bin, lib, include, ... become the package's
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The package
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The version, as Debian writes them
+    #[arg(long)]
+    pub(crate) version: String,
+    /// The architecture as Debian names it [default: that of its ELF files, else all]
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) arch: Option<String>,
+    /// A variant, such as debug; may be repeated
+    #[arg(long = "variant", value_name = "VARIANT")]
+    pub(crate) variants: Vec<String>,
+    /// The directory that the package lives in [default: lib or app, by what is in it]
+    #[arg(long)]
+    pub(crate) category: Option<String>,
+    /// What must be selected with it, such as 'zlib>=1.2' or so:libz.so.1; may be repeated
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) needs: Vec<String>,
+    /// Clamp file times to at most this
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) epoch: Option<i64>,
+    /// Take also files that others cannot read
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// The prefix of a store that does not exist yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prefix: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// List the releases of this package
+    pub(crate) package: Option<String>,
+    /// Write the selections as a file for `dynfs apply`
+    #[arg(long, conflicts_with_all = ["package", "json"])]
+    pub(crate) toml: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    /// The release, such as openssl or openssl@3.2
+    pub(crate) spec: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// Paths below the mount point or the prefix
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Select {
+    /// Releases, such as openssl@3.2
+    #[arg(required = true, value_name = "SPEC")]
+    pub(crate) specs: Vec<String>,
+    /// Who shall provide commands and sonames that several packages have; may be repeated
+    #[arg(long = "provider", value_name = "PACKAGE")]
+    pub(crate) providers: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Unselect {
+    /// Packages
+    #[arg(required = true, value_name = "PACKAGE")]
+    pub(crate) packages: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Remove {
+    /// Releases, each of them exactly one
+    #[arg(required = true, value_name = "SPEC")]
+    pub(crate) specs: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    /// A TOML file; - reads standard input
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    /// The generation; 0 is the empty state
+    pub(crate) generation: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    /// The older generation [default: the one before]
+    pub(crate) from: Option<u64>,
+    /// The newer generation [default: the newest]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Fsck {
+    /// Hash every file again
+    #[arg(long)]
+    pub(crate) data: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Leave it mounted at the end
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// Shells that completions can be written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// GNU bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}

@@ -1,0 +1,192 @@
+//! A command's side of the control socket: one edit, done exactly once.
+//!
+//! With a daemon the edit goes through its socket. When that connection breaks before the answer,
+//! the client asks the next server what became of the edit, by its request id, and sends it again
+//! only if nothing did. Without a daemon the same engine runs right here, under the lock file.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use resolver::RequestId;
+use store_fs::{OsDisk, Store, StoreError};
+
+use crate::control;
+use crate::engine::{Caller, Engine, Unmounted};
+use crate::error::{CommandError, Kind};
+use crate::host;
+use crate::protocol::{
+    Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, PROTOCOL, Wire, WireError,
+};
+
+/// How long an answer may take. A server that is replaced meanwhile is noticed at once, since its
+/// connections break.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// How often a broken connection is made again.
+const ATTEMPTS_MAX: usize = 8;
+/// How often, and after which pause, a store that another command holds is tried again.
+const LOCK_ATTEMPTS: usize = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a call has no answer.
+enum Lost {
+    /// The connection broke: the next server may be asked.
+    Connection(WireError),
+    /// An answer that the caller must hear.
+    Answered(CommandError),
+}
+
+/// Carries out one edit, by the daemon or here.
+///
+/// # Errors
+///
+/// What the engine answers; [`Kind::Unavailable`] when the daemon does not answer, or when another
+/// process holds the store.
+pub(crate) fn submit(store: &Arc<Store<OsDisk>>, edit: &Edit) -> Result<Done, CommandError> {
+    let request = host::request_id()?;
+    let root = store.disk().root();
+    let mut again = false;
+    for _ in 0..LOCK_ATTEMPTS {
+        if let Some(done) = through_daemon(root, &request, edit, &mut again)? {
+            return Ok(done);
+        }
+        match store.writer() {
+            Ok(writer) => return here(store, writer, &request, edit, again),
+            // A command that is about to finish, or a daemon that is about to listen.
+            Err(StoreError::Locked { .. }) => thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match store.writer() {
+        Ok(writer) => here(store, writer, &request, edit, again),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs the engine in this process. `again`: an earlier attempt may have reached a daemon that
+/// ended before it answered.
+fn here(
+    store: &Arc<Store<OsDisk>>,
+    writer: store_fs::Writer,
+    request: &RequestId,
+    edit: &Edit,
+    again: bool,
+) -> Result<Done, CommandError> {
+    let engine = Engine::open(Arc::clone(store), writer, Box::new(Unmounted), host::arch())?;
+    let by = Caller { uid: host::uid(), request: Some(request.clone()), again, at: host::now() };
+    Ok(engine.edit(edit, &by)?)
+}
+
+/// Sends the edit to the daemon; `None` when there is none. `again` becomes true once it was sent.
+fn through_daemon(
+    store: &Path,
+    request: &RequestId,
+    edit: &Edit,
+    again: &mut bool,
+) -> Result<Option<Done>, CommandError> {
+    let mut broken = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let Some(stream) = connect(store)? else { return Ok(None) };
+        match attempt(stream, request, edit, *again) {
+            Ok(done) => return Ok(Some(done)),
+            Err(Lost::Answered(error)) => return Err(error),
+            Err(Lost::Connection(error)) => broken = Some(error),
+        }
+        *again = true;
+    }
+    let error = CommandError::new(Kind::Unavailable, "the daemon does not answer");
+    let error = error.hint("dynfs history shows whether the change was made; dynfs status");
+    Err(match broken {
+        Some(cause) => error.because(&cause),
+        None => error,
+    })
+}
+
+fn attempt(
+    stream: UnixStream,
+    request: &RequestId,
+    edit: &Edit,
+    again: bool,
+) -> Result<Done, Lost> {
+    let mut wire = Wire::new(stream);
+    hello(&mut wire)?;
+    if again {
+        let call = Call::Outcome { request: request.clone() };
+        if let Answer::Outcome { done: Some(done) } = ask(&mut wire, &call)? {
+            return Ok(done);
+        }
+    }
+    let call = Call::Edit { request: request.clone(), again, edit: edit.clone() };
+    match ask(&mut wire, &call)? {
+        Answer::Done(done) => Ok(done),
+        other => Err(Lost::Answered(unexpected(&other))),
+    }
+}
+
+/// How the daemon is; `None` when there is none.
+///
+/// # Errors
+///
+/// [`Kind::Unavailable`] when it does not answer.
+pub(crate) fn status(store: &Path) -> Result<Option<DaemonStatus>, CommandError> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let Some(stream) = connect(store)? else { return Ok(None) };
+        let mut wire = Wire::new(stream);
+        match hello(&mut wire).and_then(|()| ask(&mut wire, &Call::Status)) {
+            Ok(Answer::Status(status)) => return Ok(Some(*status)),
+            Ok(other) => return Err(unexpected(&other)),
+            Err(Lost::Answered(error)) => return Err(error),
+            Err(Lost::Connection(error)) => last = Some(error),
+        }
+    }
+    let error = CommandError::new(Kind::Unavailable, "the daemon does not answer");
+    Err(match last {
+        Some(cause) => error.because(&cause).hint("dynfs umount --lazy, then dynfs mount"),
+        None => error,
+    })
+}
+
+fn connect(store: &Path) -> Result<Option<UnixStream>, CommandError> {
+    let limited = |stream: UnixStream| {
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        stream.set_write_timeout(Some(ANSWER_MAX))?;
+        Ok(stream)
+    };
+    control::connect(store).and_then(|stream| stream.map(limited).transpose()).map_err(|error| {
+        let socket = store.join(control::SOCKET_NAME);
+        let refused = CommandError::io("connecting to", &socket, &error);
+        CommandError { kind: Kind::Unavailable, ..refused }
+    })
+}
+
+fn hello(wire: &mut Wire<UnixStream>) -> Result<(), Lost> {
+    match ask(wire, &Call::Hello { protocol: PROTOCOL })? {
+        Answer::Hello { protocol } if protocol == PROTOCOL => Ok(()),
+        other => Err(Lost::Answered(
+            unexpected(&other).hint("dynfs umount, then dynfs mount with this program"),
+        )),
+    }
+}
+
+fn ask(wire: &mut Wire<UnixStream>, call: &Call) -> Result<Answer, Lost> {
+    wire.send(call).map_err(Lost::Connection)?;
+    match wire.receive::<Answer>(LINE_LEN_MAX) {
+        Ok(Some(Answer::Failed(error))) => Err(Lost::Answered(error)),
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(Lost::Connection(WireError::Truncated)),
+        Err(error @ (WireError::Io(_) | WireError::Truncated)) => Err(Lost::Connection(error)),
+        Err(error) => {
+            let failed = CommandError::new(Kind::Failed, "the daemon's answer is not understood");
+            Err(Lost::Answered(failed.because(&error)))
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> CommandError {
+    let message = "the daemon answered something else than was asked";
+    tracing::debug!(?answer, "unexpected");
+    CommandError::new(Kind::Failed, message)
+}

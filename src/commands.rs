@@ -1,0 +1,156 @@
+//! The commands, one file each: build a request, ask, print.
+//!
+//! Nothing here decides: the engine and the resolver do. Nothing here writes to the terminal
+//! except through the report.
+
+use std::process::ExitCode;
+
+use anstream::ColorChoice;
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::{Cli, Color, Command, Global};
+use crate::demo;
+use crate::error::{CommandError, Kind};
+use crate::host;
+use crate::invocation::{self, Invocation};
+use crate::report::Report;
+
+mod add;
+mod apply;
+mod change;
+mod completions;
+mod diff;
+mod fsck;
+mod history;
+mod list;
+mod mount;
+mod remove;
+mod select;
+mod show;
+mod status;
+mod umount;
+mod which;
+
+/// Parses the arguments and runs the command.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let mut report = Report::new(cli.global.json, cli.global.quiet, choice(cli.global.color));
+    trace(cli.global.verbose);
+    if let Command::Demo(demo) = &cli.command {
+        return demo::run(&demo::Options { keep: demo.keep, ..demo::Options::default() });
+    }
+    let store = match store(&cli.global) {
+        Ok(store) => store,
+        Err(error) => return fail(&mut report, &error),
+    };
+    let command = name(&cli.command);
+    let mut run = Invocation { command, store, dry_run: cli.global.dry_run, report };
+    match dispatch(&mut run, &cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&mut run.report, &error),
+    }
+}
+
+fn dispatch(run: &mut Invocation, command: &Command) -> Result<(), CommandError> {
+    use crate::protocol::Edit;
+    match command {
+        Command::Mount(arguments) => mount::run(run, arguments),
+        Command::Umount(arguments) => umount::run(run, arguments),
+        Command::Add(arguments) => add::run(run, arguments),
+        Command::List(arguments) => list::run(run, arguments),
+        Command::Show(arguments) => show::run(run, arguments),
+        Command::Which(arguments) => which::run(run, arguments),
+        Command::Select(arguments) => select::run(run, arguments),
+        Command::Unselect(arguments) => select::unselect(run, arguments),
+        Command::Remove(arguments) => remove::run(run, arguments),
+        Command::Apply(arguments) => apply::run(run, arguments),
+        Command::Undo => change::run(run, &Edit::Undo),
+        Command::Redo => change::run(run, &Edit::Redo),
+        Command::Restore(arguments) => change::run(
+            run,
+            &Edit::Restore { to: resolver::GenerationNumber(arguments.generation) },
+        ),
+        Command::History => history::run(run),
+        Command::Diff(arguments) => diff::run(run, arguments),
+        Command::Fsck(arguments) => fsck::run(run, arguments),
+        Command::Status => status::run(run),
+        Command::Completions(arguments) => completions::run(run, arguments, &mut Cli::command()),
+        Command::Demo(_) => unreachable!("the demonstration runs without a store"),
+    }
+}
+
+/// The command's name as typed.
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Mount(_) => "mount",
+        Command::Umount(_) => "umount",
+        Command::Add(_) => "add",
+        Command::List(_) => "list",
+        Command::Show(_) => "show",
+        Command::Which(_) => "which",
+        Command::Select(_) => "select",
+        Command::Unselect(_) => "unselect",
+        Command::Remove(_) => "remove",
+        Command::Apply(_) => "apply",
+        Command::Undo => "undo",
+        Command::Redo => "redo",
+        Command::Restore(_) => "restore",
+        Command::History => "history",
+        Command::Diff(_) => "diff",
+        Command::Fsck(_) => "fsck",
+        Command::Status => "status",
+        Command::Demo(_) => "demo",
+        Command::Completions(_) => "completions",
+    }
+}
+
+fn choice(color: Color) -> ColorChoice {
+    match color {
+        Color::Auto => ColorChoice::Auto,
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    }
+}
+
+fn store(global: &Global) -> Result<std::path::PathBuf, CommandError> {
+    match &global.store {
+        Some(path) => invocation::absolute(path),
+        None => invocation::absolute(&host::default_store()?),
+    }
+}
+
+fn fail(report: &mut Report, error: &CommandError) -> ExitCode {
+    if error.kind != Kind::BrokenPipe {
+        report.error(error);
+    }
+    ExitCode::from(error.kind.exit_code())
+}
+
+/// Help and version are data; everything else that stops parsing is a usage error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let mut report = Report::new(false, false, ColorChoice::Auto);
+    let text = error.render().ansi().to_string();
+    if error.use_stderr() {
+        report.say(&text);
+        return ExitCode::from(Kind::Usage.exit_code());
+    }
+    match report.data(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&mut report, &error),
+    }
+}
+
+/// Turns on tracing to standard error.
+fn trace(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,255 @@
+//! `dynfs add`: reads a directory into the store, then asks the writer to publish the release.
+
+use std::path::Path;
+
+use resolver::{
+    Arch, Category, NameError, Need, ObjectId, Origin, PackageName, Release, ReleaseId, Variant,
+    Variants, Version,
+};
+use serde::Serialize;
+use store_fs::object::ROOT_ENTRY;
+use store_fs::{Node, OsDisk, Store};
+use tools::directory::{self, Added, DirectoryOptions};
+
+use super::change;
+use crate::cli;
+use crate::error::{CommandError, Kind};
+use crate::host;
+use crate::invocation::Invocation;
+use crate::mountinfo::FS_TYPE;
+use crate::protocol::{Done, Edit};
+use crate::render;
+
+/// Dropped attributes that are named one by one; the rest is counted.
+const DROPPED_SHOWN: usize = 10;
+
+/// What was asked for, validated.
+struct Wanted {
+    name: PackageName,
+    version: Version,
+    arch: Option<Arch>,
+    variants: Variants,
+    category: Option<Category>,
+    needs: Vec<Need>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    dry_run: bool,
+    release: &'a ReleaseId,
+    category: &'a Category,
+    object: ObjectId,
+    new: bool,
+    files: u64,
+    bytes: u64,
+    new_bytes: u64,
+    dropped: Vec<Dropped>,
+}
+
+#[derive(Serialize)]
+struct Dropped {
+    path: String,
+    what: String,
+}
+
+pub(super) fn run(run: &mut Invocation, arguments: &cli::Add) -> Result<(), CommandError> {
+    let wanted = validate(arguments)?;
+    let source = source(run, &arguments.directory)?;
+    if run.dry_run {
+        return rehearse(run, &wanted, &source);
+    }
+    let prefix = arguments.prefix.as_deref();
+    let store = run.open_or_create(prefix)?;
+    outside(&source, &run.store, "the store")?;
+    host::writable(&run.store)?;
+    let options = DirectoryOptions { epoch: arguments.epoch, public: arguments.public };
+    let progress = run.report.progress("adding");
+    let added = directory::add(&store, &source, &options, &progress);
+    progress.finish();
+    let added = added?;
+    let release = release(run, &store, wanted, &source, &added)?;
+    let edit = Edit::Publish { release: Box::new(release.clone()) };
+    let carried = run.submit(&store, &edit)?;
+    let Done::Published { new, unshown, .. } = carried.done else {
+        return Err(CommandError::new(Kind::Failed, "the answer is not about adding"));
+    };
+    report(run, &release, &added, new)?;
+    change::shown(unshown.as_deref())
+}
+
+fn validate(arguments: &cli::Add) -> Result<Wanted, CommandError> {
+    let variants = arguments.variants.iter().map(|text| Variant::new(text));
+    Ok(Wanted {
+        name: PackageName::new(&arguments.name)?,
+        version: arguments.version.parse()?,
+        arch: arguments.arch.as_deref().map(Arch::new).transpose()?,
+        variants: variants.collect::<Result<_, NameError>>()?,
+        category: arguments.category.as_deref().map(Category::new).transpose()?,
+        needs: arguments
+            .needs
+            .iter()
+            .map(|text| {
+                text.parse::<Need>().map_err(|error| {
+                    CommandError::usage(format!("{text:?} is not something to need"))
+                        .because(&error)
+                        .hint("write zlib, zlib@1.3, 'zlib>=1.2,<2' or so:libz.so.1")
+                })
+            })
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// The source, which must be a directory outside of every mount of ours. Looked at by text first:
+/// a mount that hangs must not hang this command.
+fn source(run: &Invocation, path: &Path) -> Result<std::path::PathBuf, CommandError> {
+    let text = std::path::absolute(path)
+        .map_err(|error| CommandError::io("finding", path, &error).hint("give a directory"))?;
+    for mount in host::mounts()?.iter().filter(|mount| mount.kind == FS_TYPE) {
+        outside(&text, &mount.mountpoint, "the mount")?;
+    }
+    let source = path.canonicalize().map_err(|error| {
+        let failed = CommandError::io("finding", path, &error).hint("give a directory that exists");
+        match error.kind() {
+            std::io::ErrorKind::NotFound => CommandError { kind: Kind::NotFound, ..failed },
+            _ => failed,
+        }
+    })?;
+    for mount in host::mounts()?.iter().filter(|mount| mount.kind == FS_TYPE) {
+        outside(&source, &mount.mountpoint, "the mount")?;
+    }
+    outside(&source, &run.store, "the store")?;
+    if !source.is_dir() {
+        return Err(CommandError::usage(format!("{} is not a directory", path.display()))
+            .hint("give the directory that has bin, lib, include, ... in it"));
+    }
+    Ok(source)
+}
+
+/// Refuses when one of the two directories lies in the other.
+fn outside(source: &Path, other: &Path, what: &str) -> Result<(), CommandError> {
+    if !source.starts_with(other) && !other.starts_with(source) {
+        return Ok(());
+    }
+    let (inner, outer) = match source.starts_with(other) {
+        true => (source.display().to_string(), format!("{what} {}", other.display())),
+        false => (format!("{what} {}", other.display()), source.display().to_string()),
+    };
+    Err(CommandError::new(Kind::Refused, format!("{inner} is inside of {outer}"))
+        .hint("copy what you want to add to another directory first"))
+}
+
+fn rehearse(run: &mut Invocation, wanted: &Wanted, source: &Path) -> Result<(), CommandError> {
+    if run.report.wants_json() {
+        #[derive(Serialize)]
+        struct Rehearsed<'a> {
+            dry_run: bool,
+            package: &'a PackageName,
+            version: &'a Version,
+            source: String,
+        }
+        let source = source.display().to_string();
+        let (package, version) = (&wanted.name, &wanted.version);
+        let document = Rehearsed { dry_run: true, package, version, source };
+        return run.report.document(run.command, &document);
+    }
+    let variants = render::variants(&wanted.variants);
+    run.report.success(&format!(
+        "would add {} as {}@{}{variants}",
+        source.display(),
+        wanted.name,
+        wanted.version
+    ))
+}
+
+/// The record of what was read.
+fn release(
+    run: &Invocation,
+    store: &Store<OsDisk>,
+    wanted: Wanted,
+    source: &Path,
+    added: &Added,
+) -> Result<Release, CommandError> {
+    let category = match wanted.category {
+        Some(category) => category,
+        None => match run.state(store)?.catalog.category(&wanted.name) {
+            Some(category) => category.clone(),
+            None => guess(store, added)?,
+        },
+    };
+    let arch = match (wanted.arch, &added.arch) {
+        (Some(arch), _) => arch,
+        (None, Some(found)) => Arch::new(found)?,
+        (None, None) => Arch::new("all")?,
+    };
+    let (name, version, variants) = (wanted.name, wanted.version, wanted.variants);
+    Ok(Release {
+        id: ReleaseId { name, version, arch, variants },
+        category,
+        object: added.object,
+        needs: wanted.needs,
+        provides: added.provides.clone(),
+        build_ids: added.build_ids.clone(),
+        origin: Origin { kind: "directory".to_owned(), name: source.display().to_string() },
+    })
+}
+
+/// `lib` for what others build against or load, else `app`.
+fn guess(store: &Store<OsDisk>, added: &Added) -> Result<Category, CommandError> {
+    let tree = store.object(&added.object)?;
+    let headers = tree
+        .child(ROOT_ENTRY, b"include")
+        .and_then(|row| tree.row(row))
+        .is_some_and(|row| matches!(row.node, Node::Dir { children, .. } if !children.is_empty()));
+    let library = headers || !added.provides.sonames.is_empty();
+    Ok(Category::new(if library { "lib" } else { "app" })?)
+}
+
+fn report(
+    run: &mut Invocation,
+    release: &Release,
+    added: &Added,
+    new: bool,
+) -> Result<(), CommandError> {
+    if run.report.wants_json() {
+        let dropped = added.dropped.iter().map(|dropped| Dropped {
+            path: dropped.path.display().to_string(),
+            what: dropped.what.clone(),
+        });
+        let document = Document {
+            dry_run: false,
+            release: &release.id,
+            category: &release.category,
+            object: release.object,
+            new,
+            files: added.files,
+            bytes: added.bytes,
+            new_bytes: added.new_bytes,
+            dropped: dropped.collect(),
+        };
+        return run.report.document(run.command, &document);
+    }
+    let id = &release.id;
+    let size = format!("{}, {}", render::count(added.files, "file"), render::bytes(added.bytes));
+    run.report.success(&format!(
+        "{}  {}  {}/{}   {size}, {} new   object {}",
+        id.name,
+        render::version(id),
+        release.category,
+        id.name,
+        render::bytes(added.new_bytes),
+        render::short(release.object)
+    ))?;
+    if !new {
+        run.report.note(&format!("{id} was in the store already, with the same content"));
+    }
+    for dropped in added.dropped.iter().take(DROPPED_SHOWN) {
+        run.report.note(&format!("{}: {} is not kept", dropped.path.display(), dropped.what));
+    }
+    if let Some(more) = added.dropped.len().checked_sub(DROPPED_SHOWN + 1) {
+        run.report.note(&format!("and {} more attributes are not kept", more + 1));
+    }
+    if new {
+        run.report.hint(&format!("dynfs select {}", crate::error::exact(id)));
+    }
+    Ok(())
+}

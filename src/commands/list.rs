@@ -1,0 +1,129 @@
+//! `dynfs list`: the packages of the store, or the releases of one.
+
+use std::sync::Arc;
+
+use resolver::{
+    Arch, Category, Need, ObjectId, Origin, PackageName, Refusal, Release, Selections, Variant,
+    Version,
+};
+use serde::Serialize;
+
+use crate::apply_file;
+use crate::cli;
+use crate::engine::State;
+use crate::error::CommandError;
+use crate::invocation::Invocation;
+use crate::render;
+use crate::report::starred;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    generation: u64,
+    releases: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    package: &'a PackageName,
+    version: &'a Version,
+    variants: Vec<&'a Variant>,
+    object: ObjectId,
+    selected: bool,
+    category: &'a Category,
+    arch: &'a Arch,
+    needs: &'a [Need],
+    origin: &'a Origin,
+}
+
+impl<'a> Row<'a> {
+    fn new(release: &'a Release, selections: &Selections) -> Self {
+        Self {
+            package: &release.id.name,
+            version: &release.id.version,
+            variants: release.id.variants.iter().collect(),
+            object: release.object,
+            selected: is_selected(release, selections),
+            category: &release.category,
+            arch: &release.id.arch,
+            needs: &release.needs,
+            origin: &release.origin,
+        }
+    }
+}
+
+/// Whether a release is the selected one of its package.
+pub(super) fn is_selected(release: &Release, selections: &Selections) -> bool {
+    let selection = selections.packages.get(&release.id.name);
+    selection.is_some_and(|selection| selection.release == release.id)
+}
+
+pub(super) fn run(run: &mut Invocation, arguments: &cli::List) -> Result<(), CommandError> {
+    let package = arguments.package.as_deref().map(PackageName::new).transpose()?;
+    let store = run.open()?;
+    let state = run.state(&store)?;
+    if arguments.toml {
+        run.report.data(&apply_file::write(&state.current.system))?;
+        return run.complain(&state.damaged);
+    }
+    let releases: Vec<Arc<Release>> = match &package {
+        Some(name) => state.catalog.releases(name).to_vec(),
+        None => state.catalog.packages().flat_map(|(_, all)| all.iter().cloned()).collect(),
+    };
+    if let Some(name) = package.as_ref().filter(|_| releases.is_empty()) {
+        let similar = state.catalog.similar(name.as_str());
+        return Err(Refusal::UnknownPackage { name: name.clone(), similar }.into());
+    }
+    let system = &state.current.system;
+    if run.report.wants_json() {
+        let releases = releases.iter().map(|release| Row::new(release, system)).collect();
+        let document = Document { generation: state.current.number.0, releases };
+        run.report.document(run.command, &document)?;
+    } else if package.is_some() {
+        run.report.data(&starred(&one(&releases, system)))?;
+    } else {
+        run.report.data(&starred(&all(&state)))?;
+        if state.catalog.packages().next().is_none() {
+            run.report.note("the store is empty");
+            run.report.hint("dynfs add DIR --name NAME --version VERSION");
+        }
+    }
+    run.complain(&state.damaged)
+}
+
+/// A line a package.
+fn all(state: &State) -> String {
+    let mut rows =
+        vec![["", "PACKAGE", "CATEGORY", "SELECTED", "RELEASES", "WHY"].map(str::to_owned)];
+    for (name, releases) in state.catalog.packages() {
+        let Some(first) = releases.first() else { continue };
+        let selection = state.current.system.packages.get(name);
+        rows.push([
+            if selection.is_some() { "*" } else { "" }.to_owned(),
+            name.to_string(),
+            first.category.to_string(),
+            selection
+                .map_or_else(|| "-".to_owned(), |selection| render::version(&selection.release)),
+            releases.len().to_string(),
+            selection.map_or_else(String::new, |selection| render::why(&selection.why)),
+        ]);
+    }
+    if rows.len() == 1 { String::new() } else { render::table(&rows) }
+}
+
+/// A line a release, numbered.
+fn one(releases: &[Arc<Release>], selections: &Selections) -> String {
+    let rows: Vec<[String; 5]> = releases
+        .iter()
+        .enumerate()
+        .map(|(index, release)| {
+            [
+                if is_selected(release, selections) { "*" } else { "" }.to_owned(),
+                (index + 1).to_string(),
+                render::version(&release.id),
+                render::short(release.object),
+                format!("{} {}", release.origin.kind, release.origin.name),
+            ]
+        })
+        .collect();
+    render::table(&rows)
+}

@@ -1,0 +1,307 @@
+//! The daemon's side of the control socket: who may ask what, and how many at once.
+//!
+//! A thread per connection, both bounded: connections by number, each by time and by line length.
+//! The kernel says who the caller is (`SO_PEERCRED`); everyone may read, the owner of the store and
+//! root may change. A hostile client can cost one thread for a while and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use store_fs::Disk;
+
+use crate::engine::{Caller, Engine};
+use crate::error::{CommandError, Kind};
+use crate::host;
+use crate::protocol::{
+    Answer, Call, DaemonStatus, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL, READER_LINE_LEN_MAX,
+    Wire, WireError,
+};
+
+/// The socket's name in the store.
+pub const SOCKET_NAME: &str = "control";
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 64;
+/// Of these, for callers who may not change the store: the owner always gets through.
+const READERS_MAX: usize = 32;
+/// A connection that says nothing for so long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Calls on one connection.
+const CALLS_MAX: usize = 10_000;
+
+/// What the mount knows of itself, asked at each status call.
+pub type Live = Arc<dyn Fn() -> LiveStatus + Send + Sync>;
+/// Begins to unmount, lazily or not; returns at once.
+pub type Unmount = Arc<dyn Fn(bool) -> Result<(), CommandError> + Send + Sync>;
+
+/// What a control socket serves.
+pub struct Service<D: Disk> {
+    /// The single writer.
+    pub engine: Arc<Engine<D>>,
+    /// The mount's own state.
+    pub live: Live,
+    /// The owner of the store's directory: may change it, as root may.
+    pub owner: u32,
+    /// How to unmount, when that can be asked for here.
+    pub unmount: Option<Unmount>,
+}
+
+impl<D: Disk> std::fmt::Debug for Service<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// The owner of a store's directory.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn owner_of(store: &Path) -> io::Result<u32> {
+    Ok(fs::metadata(store)?.uid())
+}
+
+/// A path to the socket that fits into the 108 bytes of a socket's address, whatever the store's
+/// path is; good while `store` is open.
+fn address(store: BorrowedFd<'_>) -> PathBuf {
+    format!("/proc/self/fd/{}/{SOCKET_NAME}", store.as_raw_fd()).into()
+}
+
+fn open_directory(store: &Path) -> io::Result<rustix::fd::OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(store, flags, Mode::empty())?)
+}
+
+/// Makes the socket of a store, in place of a dead one. Only the keeper may, while it holds the
+/// store: nobody else can be listening then.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn bind(store: &Path) -> io::Result<UnixListener> {
+    let directory = open_directory(store)?;
+    let path = address(directory.as_fd());
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    // Everyone may connect and read; what a caller may change is decided by who it is.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Connects to the daemon of a store; `None` when nobody listens.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn connect(store: &Path) -> io::Result<Option<UnixStream>> {
+    let directory = match open_directory(store) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    match UnixStream::connect(address(directory.as_fd())) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Whether a user may change the store.
+#[must_use]
+pub const fn may_change(uid: u32, owner: u32) -> bool {
+    uid == 0 || uid == owner
+}
+
+/// The connections that are open, to bound and to end them.
+#[derive(Default)]
+struct Open {
+    streams: BTreeMap<u64, UnixStream>,
+    readers: usize,
+    next: u64,
+}
+
+/// Answers calls until `stop` becomes readable or its other end is closed; then ends every
+/// connection and returns. An edit that runs is finished first.
+///
+/// # Errors
+///
+/// The listener's.
+pub fn serve<D: Disk>(
+    listener: &UnixListener,
+    service: &Service<D>,
+    stop: BorrowedFd<'_>,
+) -> io::Result<()> {
+    // Another server may share the listener and take the connection that woke this one.
+    listener.set_nonblocking(true)?;
+    let open = Mutex::new(Open::default());
+    thread::scope(|scope| {
+        let result = loop {
+            match next(listener, stop) {
+                Ok(Some(stream)) => {
+                    let Some(guest) = admit(&open, stream, service.owner) else { continue };
+                    let open = &open;
+                    let conversation = move || {
+                        let (id, may_change) = (guest.id, guest.may_change);
+                        converse(service, guest);
+                        dismiss(open, id, may_change);
+                    };
+                    if thread::Builder::new().spawn_scoped(scope, conversation).is_err() {
+                        tracing::warn!("no thread for a control connection");
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        for stream in open.lock().streams.values() {
+            // Already closed by the other side: nothing to end.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+        result
+    })
+}
+
+/// The next connection; `None` when it is time to stop.
+fn next(listener: &UnixListener, stop: BorrowedFd<'_>) -> io::Result<Option<UnixStream>> {
+    loop {
+        let mut ready =
+            [PollFd::new(listener, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        if !ready[1].revents().is_empty() {
+            return Ok(None);
+        }
+        match listener.accept() {
+            Ok((stream, _)) => return Ok(Some(stream)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock
+                | io::ErrorKind::Interrupted
+                | io::ErrorKind::ConnectionAborted => {}
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// A caller that was let in.
+struct Guest {
+    id: u64,
+    stream: UnixStream,
+    uid: u32,
+    may_change: bool,
+}
+
+/// Lets a caller in, or closes the connection when there are too many.
+fn admit(open: &Mutex<Open>, stream: UnixStream, owner: u32) -> Option<Guest> {
+    let uid = rustix::net::sockopt::socket_peercred(&stream).ok()?.uid.as_raw();
+    let may_change = may_change(uid, owner);
+    stream.set_nonblocking(false).ok()?;
+    stream.set_read_timeout(Some(IDLE_MAX)).ok()?;
+    stream.set_write_timeout(Some(IDLE_MAX)).ok()?;
+    let copy = stream.try_clone().ok()?;
+    let mut open = open.lock();
+    if open.streams.len() >= CONNECTIONS_MAX || (!may_change && open.readers >= READERS_MAX) {
+        return None;
+    }
+    open.readers += usize::from(!may_change);
+    let id = open.next;
+    open.next += 1;
+    open.streams.insert(id, copy);
+    Some(Guest { id, stream, uid, may_change })
+}
+
+fn dismiss(open: &Mutex<Open>, id: u64, may_change: bool) {
+    let mut open = open.lock();
+    if open.streams.remove(&id).is_some() {
+        open.readers -= usize::from(!may_change);
+    }
+}
+
+/// Answers one connection's calls.
+fn converse<D: Disk>(service: &Service<D>, guest: Guest) {
+    let limit = if guest.may_change { LINE_LEN_MAX } else { READER_LINE_LEN_MAX };
+    let mut wire = Wire::new(guest.stream);
+    for _ in 0..CALLS_MAX {
+        let (answer, go_on) = match wire.receive::<Call>(limit) {
+            Ok(Some(call)) => (service.answer(call, guest.uid), true),
+            Ok(None) | Err(WireError::Io(_) | WireError::Truncated) => return,
+            Err(error) => {
+                let error = CommandError::usage(error.to_string()).with_sources(&error);
+                (Answer::Failed(error), false)
+            }
+        };
+        if wire.send(&answer).is_err() || !go_on {
+            return;
+        }
+    }
+}
+
+impl<D: Disk> Service<D> {
+    /// The answer to one call of one user.
+    fn answer(&self, call: Call, uid: u32) -> Answer {
+        match call {
+            Call::Hello { protocol } if protocol == PROTOCOL => Answer::Hello { protocol },
+            Call::Hello { protocol } => Answer::Failed(CommandError::new(
+                Kind::Unavailable,
+                format!("the daemon speaks protocol {PROTOCOL}, this program {protocol}"),
+            )),
+            Call::Status => Answer::Status(Box::new(DaemonStatus {
+                generation: self.engine.shown().generation,
+                live: (self.live)(),
+            })),
+            Call::Edit { .. } | Call::Outcome { .. } | Call::Unmount { .. }
+                if !may_change(uid, self.owner) =>
+            {
+                let message = "only the owner of the store and root may change it";
+                Answer::Failed(
+                    CommandError::new(Kind::Permission, message)
+                        .hint("run it as the owner of the store"),
+                )
+            }
+            Call::Edit { request, again, edit } => {
+                self.edit(&edit, Caller { uid, request: Some(request), again, at: host::now() })
+            }
+            Call::Outcome { request } => match self.engine.outcome(&request) {
+                Ok(done) => Answer::Outcome { done },
+                Err(error) => Answer::Failed(error.into()),
+            },
+            Call::Unmount { lazy } => match &self.unmount {
+                Some(unmount) => match unmount(lazy) {
+                    Ok(()) => Answer::Unmounting,
+                    Err(error) => Answer::Failed(error),
+                },
+                None => Answer::Failed(CommandError::new(
+                    Kind::Refused,
+                    "this daemon cannot be asked to unmount",
+                )),
+            },
+        }
+    }
+
+    fn edit(&self, edit: &Edit, by: Caller) -> Answer {
+        match self.engine.edit(edit, &by) {
+            Ok(done) => Answer::Done(done),
+            Err(error) => Answer::Failed(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! The socket against a store in memory: who may what, hostile clients, the end.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+
+use resolver::{Arch, GenerationNumber, RequestId};
+use store_fs::{Prefix, SimDisk, Store};
+
+use super::*;
+use crate::engine::Unmounted;
+use crate::protocol::Done;
+
+const REQUEST: &str = "0123456789abcdef0123456789abcdef";
+
+fn service(owner: u32) -> Service<SimDisk> {
+    let prefix = Prefix::new(Path::new("/dyn")).unwrap();
+    let store = Arc::new(Store::create(SimDisk::default(), &prefix).unwrap());
+    let writer = store.writer().unwrap();
+    let host = Arch::new("amd64").unwrap();
+    let engine = Engine::open(store, writer, Box::new(Unmounted), host).unwrap();
+    Service { engine: Arc::new(engine), live: Arc::new(LiveStatus::default), owner, unmount: None }
+}
+
+fn edit() -> Call {
+    let edit = Edit::Restore { to: GenerationNumber(0) };
+    Call::Edit { request: RequestId(REQUEST.to_owned()), again: false, edit }
+}
+
+fn kind(answer: Answer) -> Option<Kind> {
+    match answer {
+        Answer::Failed(error) => Some(error.kind),
+        _ => None,
+    }
+}
+
+#[test]
+fn root_and_the_owner_may_change() {
+    for (uid, owner, may) in
+        [(0, 0, true), (0, 1000, true), (1000, 1000, true), (1000, 0, false), (1001, 1000, false)]
+    {
+        assert_eq!(may_change(uid, owner), may, "{uid} {owner}");
+    }
+}
+
+#[test]
+fn others_may_read_and_nothing_else() {
+    let service = service(1000);
+    let outcome = || Call::Outcome { request: RequestId(REQUEST.to_owned()) };
+    assert_eq!(kind(service.answer(Call::Status, 1001)), None);
+    for call in [edit(), outcome(), Call::Unmount { lazy: false }] {
+        assert_eq!(kind(service.answer(call, 1001)), Some(Kind::Permission));
+    }
+    for uid in [0, 1000] {
+        assert_eq!(kind(service.answer(edit(), uid)), None);
+        assert_eq!(service.answer(outcome(), uid), Answer::Outcome { done: None });
+    }
+}
+
+#[test]
+fn a_request_id_of_another_shape_is_refused() {
+    let service = service(0);
+    for id in ["", "x", &"F".repeat(32), &"0".repeat(1_000_000)] {
+        let request = RequestId(id.to_owned());
+        let call = Call::Edit { request, again: false, edit: Edit::Undo };
+        assert_eq!(kind(service.answer(call, 0)), Some(Kind::Usage));
+    }
+}
+
+#[test]
+fn another_protocol_is_refused() {
+    let service = service(0);
+    assert_eq!(
+        kind(service.answer(Call::Hello { protocol: PROTOCOL + 1 }, 0)),
+        Some(Kind::Unavailable)
+    );
+}
+
+/// Runs `body` against a served socket in a directory of its own.
+fn serving(body: impl FnOnce(&Path)) {
+    let directory = tempfile::tempdir().unwrap();
+    // Deeper than the 108 bytes of a socket's address.
+    let store = directory.path().join("d".repeat(100)).join("e".repeat(100));
+    fs::create_dir_all(&store).unwrap();
+    let listener = bind(&store).unwrap();
+    let service = service(owner_of(&store).unwrap());
+    let (stop, stopper): (OwnedFd, OwnedFd) =
+        UnixStream::pair().map(|(a, b)| (OwnedFd::from(a), OwnedFd::from(b))).unwrap();
+    thread::scope(|scope| {
+        // Closed when the body ends or panics: the server stops either way.
+        let stopper = stopper;
+        let server = scope.spawn(|| serve(&listener, &service, stop.as_fd()));
+        body(&store);
+        drop(stopper);
+        server.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn calls_are_answered_over_the_socket() {
+    serving(|store| {
+        let mut wire = Wire::new(connect(store).unwrap().unwrap());
+        wire.send(&Call::Hello { protocol: PROTOCOL }).unwrap();
+        let answer = wire.receive::<Answer>(LINE_LEN_MAX).unwrap();
+        assert_eq!(answer, Some(Answer::Hello { protocol: PROTOCOL }));
+        wire.send(&edit()).unwrap();
+        match wire.receive::<Answer>(LINE_LEN_MAX).unwrap() {
+            Some(Answer::Done(Done::Switched(switched))) => {
+                assert_eq!(switched.before, switched.after);
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn hostile_clients_harm_only_themselves() {
+    serving(|store| {
+        // One that says nothing and one that goes away in the middle of a line.
+        let silent = connect(store).unwrap().unwrap();
+        connect(store).unwrap().unwrap().write_all(b"{\"call\"").unwrap();
+        let mut garbage = connect(store).unwrap().unwrap();
+        garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        garbage.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("{\"answer\":\"failed\""), "{answer}");
+        let mut wire = Wire::new(connect(store).unwrap().unwrap());
+        wire.send(&Call::Status).unwrap();
+        let answer = wire.receive::<Answer>(LINE_LEN_MAX).unwrap();
+        assert!(matches!(answer, Some(Answer::Status(_))), "{answer:?}");
+        drop(silent);
+    });
+}
+
+#[test]
+fn connections_are_bounded() {
+    serving(|store| {
+        let mut crowd = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            let mut wire = Wire::new(connect(store).unwrap().unwrap());
+            wire.send(&Call::Status).unwrap();
+            assert!(wire.receive::<Answer>(LINE_LEN_MAX).unwrap().is_some());
+            crowd.push(wire);
+        }
+        let mut late = connect(store).unwrap().unwrap();
+        assert_eq!(late.read(&mut [0; 16]).unwrap_or(0), 0, "the connection is closed unanswered");
+    });
+}
+
+#[test]
+fn nobody_listens_on_a_dead_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(connect(directory.path()).unwrap().is_none());
+    drop(bind(directory.path()).unwrap());
+    assert!(connect(directory.path()).unwrap().is_none());
+    drop(bind(directory.path()).unwrap());
+    assert!(connect(&directory.path().join("absent")).unwrap().is_none());
+}

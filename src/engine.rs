@@ -1,0 +1,362 @@
+//! The single writer: plan, make durable, show, answer.
+//!
+//! ```text
+//! selections:  plan -> write_generation -> publish -> show -> answer
+//! catalog:     promise names -> publish or remove the record -> show -> answer
+//! ```
+//!
+//! The same engine runs in the daemon and, under the store's lock file, inside a command. It never
+//! reads a clock or the environment: who asks and when are arguments.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use resolver::catalog::CatalogError;
+use resolver::{
+    Action, Arch, Cause, Generation, GenerationNumber, Plan, Refusal, Release, ReleaseId,
+    RequestId, Timestamp, View,
+};
+use store_fs::{Disk, Shown, Store, StoreError, Writer};
+
+use crate::protocol::{Done, Edit, Switched, swaps};
+
+mod records;
+pub mod state;
+
+pub use state::State;
+
+/// Digits of a [`RequestId`].
+const REQUEST_ID_LEN: usize = 32;
+/// How many generations back [`Engine::outcome`] looks.
+const OUTCOME_DEPTH_MAX: usize = 64;
+
+/// Makes a change visible. Two implementations: the mounted file system, and nothing at all for a
+/// command that runs without a daemon.
+pub trait Show: Send + Sync + 'static {
+    /// Names that are about to change outside of a generation, noted so that they will be
+    /// announced even if this process dies first.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    fn promise(&self, names: &[String]) -> io::Result<()>;
+
+    /// Shows `next`, and returns when the kernel has been told of it and of every promised name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; the change is visible to the file system all the same.
+    fn show(&self, next: Shown) -> io::Result<()>;
+}
+
+/// Nobody looks: the store is not mounted.
+#[derive(Clone, Copy, Debug)]
+pub struct Unmounted;
+
+impl Show for Unmounted {
+    fn promise(&self, _names: &[String]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn show(&self, _next: Shown) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why an edit was not carried out. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The plan's.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// The catalog's.
+    #[error(transparent)]
+    Catalog(Box<CatalogError>),
+    /// There is no earlier state.
+    #[error("there is nothing to undo")]
+    NothingToUndo,
+    /// Nothing was undone.
+    #[error("there is nothing to redo")]
+    NothingToRedo,
+    /// The release to be removed is not in the catalog.
+    #[error("{release} is not in the store")]
+    NotThere {
+        /// The release.
+        release: Box<ReleaseId>,
+    },
+    /// Kept generations select the release to be removed.
+    #[error("{release} is selected by generation {}", numbers(generations))]
+    InUse {
+        /// The release.
+        release: Box<ReleaseId>,
+        /// Those generations, ascending.
+        generations: Vec<GenerationNumber>,
+    },
+    /// A client sent a request id of another shape.
+    #[error("a request id must have {REQUEST_ID_LEN} lower-case hexadecimal digits")]
+    BadRequestId,
+}
+
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+impl From<CatalogError> for EngineError {
+    fn from(error: CatalogError) -> Self {
+        Self::Catalog(Box::new(error))
+    }
+}
+
+/// Numbers as people write them, runs joined: `1-4, 7`.
+fn numbers(generations: &[GenerationNumber]) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for GenerationNumber(number) in generations {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => runs.push((*number, *number)),
+        }
+    }
+    let text = |(first, last): &(u64, u64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// Who asks, under what name, and when.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The user id.
+    pub uid: u32,
+    /// The caller's name for the call.
+    pub request: Option<RequestId>,
+    /// Sent before, on a connection that broke.
+    pub again: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The single writer of a store.
+pub struct Engine<D: Disk> {
+    store: Arc<Store<D>>,
+    show: Box<dyn Show>,
+    host: Arch,
+    /// What is, or would be, shown; changed only by whoever holds `inner`.
+    shown: ArcSwap<Shown>,
+    inner: Mutex<Inner>,
+}
+
+/// What one edit at a time works on.
+struct Inner {
+    writer: Writer,
+    state: State,
+    view: Arc<View>,
+    /// A publish failed half-way: what is on disk must be read again before the next edit.
+    stale: bool,
+}
+
+impl<D: Disk> fmt::Debug for Engine<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("generation", &self.shown.load().generation).finish()
+    }
+}
+
+impl<D: Disk> Engine<D> {
+    /// Reads the catalog and the newest generation. Shows nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`].
+    pub fn open(
+        store: Arc<Store<D>>,
+        writer: Writer,
+        show: Box<dyn Show>,
+        host: Arch,
+    ) -> Result<Self, EngineError> {
+        let state = State::load(&store, &host)?;
+        let view = Arc::new(View::compile(&state.current.system, &state.catalog));
+        let shown = ArcSwap::from_pointee(present(&state, &view));
+        let inner = Mutex::new(Inner { writer, state, view, stale: false });
+        Ok(Self { store, show, host, shown, inner })
+    }
+
+    /// What is, or would be, shown now. Cheap; never waits for an edit.
+    pub fn shown(&self) -> Shown {
+        Shown::clone(&self.shown.load())
+    }
+
+    /// Carries out a change: durable and visible when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`]; then nothing was changed.
+    pub fn edit(&self, edit: &Edit, by: &Caller) -> Result<Done, EngineError> {
+        if let Some(request) = &by.request {
+            check(request)?;
+        }
+        let mut inner = self.inner.lock();
+        self.refresh(&mut inner)?;
+        if by.again
+            && let Some(request) = &by.request
+            && let Some(done) = self.find(&inner.state, request)?
+        {
+            return Ok(done);
+        }
+        match edit {
+            Edit::Publish { release } => self.publish(&mut inner, release),
+            Edit::Remove { releases } => self.remove(&mut inner, releases, by.again),
+            selecting => self.switch(&mut inner, selecting, by),
+        }
+    }
+
+    /// What became of an earlier edit of the selections; `None` when it was not carried out.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`]; [`EngineError::BadRequestId`].
+    pub fn outcome(&self, request: &RequestId) -> Result<Option<Done>, EngineError> {
+        check(request)?;
+        let mut inner = self.inner.lock();
+        self.refresh(&mut inner)?;
+        self.find(&inner.state, request)
+    }
+
+    /// Looks for a request in the causes of the newest generations.
+    fn find(&self, state: &State, request: &RequestId) -> Result<Option<Done>, EngineError> {
+        for number in state.generations.iter().rev().take(OUTCOME_DEPTH_MAX) {
+            let generation = match *number == state.current.number {
+                true => state.current.clone(),
+                false => match self.store.generation(*number) {
+                    // Damage to an old generation must not stop new ones.
+                    Err(StoreError::Damaged { path, .. }) => {
+                        tracing::warn!(path = %path.display(), "a damaged generation is left out");
+                        continue;
+                    }
+                    other => other?,
+                },
+            };
+            if generation.cause.request.as_ref() != Some(request) {
+                continue;
+            }
+            let before = generation.parent.unwrap_or_default();
+            let system = state.selections(&self.store, before)?;
+            return Ok(Some(Done::Switched(Switched {
+                before,
+                after: *number,
+                changes: swaps(&system, &generation.system),
+                notes: Vec::new(),
+                unshown: None,
+            })));
+        }
+        Ok(None)
+    }
+
+    /// Reads the store again when an earlier edit left doubt about what is on disk.
+    fn refresh(&self, inner: &mut Inner) -> Result<(), EngineError> {
+        if !inner.stale {
+            return Ok(());
+        }
+        inner.state = State::load(&self.store, &self.host)?;
+        inner.view = Arc::new(View::compile(&inner.state.current.system, &inner.state.catalog));
+        inner.stale = false;
+        if let Some(reason) = self.tell(inner) {
+            tracing::warn!(reason, "what is on disk could not be shown");
+        }
+        Ok(())
+    }
+
+    /// Appends a generation.
+    fn switch(&self, inner: &mut Inner, edit: &Edit, by: &Caller) -> Result<Done, EngineError> {
+        let (plan, action) = inner.state.decide(&self.store, edit)?;
+        let before = inner.state.current.number;
+        let mut switched = Switched {
+            before,
+            after: before,
+            changes: plan.changes.iter().map(Into::into).collect(),
+            notes: state::notes(&plan, edit),
+            unshown: None,
+        };
+        if !inner.state.worth_a_generation(&plan, &action) {
+            return Ok(Done::Switched(switched));
+        }
+        let next = self.record(inner, &plan, action, by)?;
+        switched.after = next.number;
+        inner.view = Arc::new(inner.view.advance(&plan, &inner.state.catalog));
+        inner.state.append(next);
+        switched.unshown = self.tell(inner);
+        Ok(Done::Switched(switched))
+    }
+
+    /// Makes the next generation durable and the newest.
+    fn record(
+        &self,
+        inner: &mut Inner,
+        plan: &Plan,
+        action: Action,
+        by: &Caller,
+    ) -> Result<Generation, EngineError> {
+        let parent = inner.state.current.number;
+        let next = Generation {
+            number: GenerationNumber(parent.0 + 1),
+            parent: (parent.0 > 0).then_some(parent),
+            at: by.at,
+            cause: Cause { action, uid: by.uid, request: by.request.clone() },
+            system: plan.next.clone(),
+        };
+        inner.stale = true;
+        self.store.write_generation(&inner.writer, &next)?.publish()?;
+        inner.stale = false;
+        Ok(next)
+    }
+
+    /// Shows the state; a reason when the kernel could not be told.
+    fn tell(&self, inner: &Inner) -> Option<String> {
+        let next = present(&inner.state, &inner.view);
+        self.shown.store(Arc::new(next.clone()));
+        self.show.show(next).err().map(|error| error.to_string())
+    }
+}
+
+/// What is to be shown of a state.
+fn present(state: &State, view: &Arc<View>) -> Shown {
+    Shown {
+        generation: state.current.number,
+        view: Arc::clone(view),
+        catalog: Arc::clone(&state.catalog),
+        generations: Arc::clone(&state.generations),
+    }
+}
+
+/// A request id comes from outside and goes into a record: it must be 32 digits.
+fn check(request: &RequestId) -> Result<(), EngineError> {
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    match request.0.len() == REQUEST_ID_LEN && request.0.bytes().all(digit) {
+        true => Ok(()),
+        false => Err(EngineError::BadRequestId),
+    }
+}
+
+/// Names below the mount that a release record makes or takes away.
+fn names_of(release: &Release) -> Vec<String> {
+    vec![
+        release.category.to_string(),
+        format!("{}/{}", release.category, release.id.mount_name()),
+        format!(".objects/{}", release.object),
+    ]
+}
+
+/// The generations, shared with what is shown.
+type Numbers = Arc<BTreeSet<GenerationNumber>>;
+
+#[cfg(test)]
+mod tests;

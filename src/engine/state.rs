@@ -1,0 +1,192 @@
+//! What a store says now: the catalog, the newest generation and the line of generations.
+//!
+//! Reading commands use it directly; the engine keeps one and changes it as it writes. It decides
+//! what an edit would do and never writes anything.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use resolver::history::{redo_target, undo_target};
+use resolver::{
+    Action, Arch, Catalog, Cause, Generation, GenerationNumber, Note, Plan, Request, Selections,
+    Timestamp, plan,
+};
+use store_fs::{Disk, Store, StoreError};
+
+use super::{EngineError, Numbers};
+use crate::protocol::Edit;
+
+/// The state of a store as read from its files.
+#[derive(Debug)]
+pub struct State {
+    /// Every release.
+    pub catalog: Arc<Catalog>,
+    /// Release records that are damaged, and so not in the catalog.
+    pub damaged: Vec<StoreError>,
+    /// The newest generation; number 0 and empty before the first.
+    pub current: Generation,
+    /// The numbers of all generations.
+    pub generations: Numbers,
+    /// What made each generation, as far as it was needed.
+    actions: BTreeMap<GenerationNumber, Action>,
+}
+
+/// Generations and what made them, and the damage that ends the line.
+type Line<'a> = (Vec<(GenerationNumber, &'a Action)>, Option<EngineError>);
+
+/// What the user should be told of a plan. Whoever applies a file knows that most of it is selected
+/// already.
+#[must_use]
+pub fn notes(plan: &Plan, edit: &Edit) -> Vec<String> {
+    let applied = matches!(edit, Edit::Apply { .. });
+    let told = |note: &&Note| !(applied && matches!(note, Note::Already { .. }));
+    plan.notes.iter().filter(told).map(ToString::to_string).collect()
+}
+
+/// The empty state before the first generation.
+fn generation_zero() -> Generation {
+    Generation {
+        number: GenerationNumber(0),
+        parent: None,
+        at: Timestamp(0),
+        cause: Cause { action: Action::Apply, uid: 0, request: None },
+        system: Selections::default(),
+    }
+}
+
+impl State {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] when the newest generation is; [`StoreError::Io`].
+    pub fn load<D: Disk>(store: &Store<D>, host: &Arch) -> Result<Self, StoreError> {
+        let (catalog, damaged) = store.catalog(host.clone())?;
+        let current = store.newest()?.unwrap_or_else(generation_zero);
+        // Listed after the newest was read: a concurrent writer may have gone on meanwhile.
+        let mut generations: BTreeSet<_> = store.generations()?.into_iter().collect();
+        generations.retain(|number| *number <= current.number);
+        Ok(Self {
+            catalog: Arc::new(catalog),
+            damaged,
+            current,
+            generations: Arc::new(generations),
+            actions: BTreeMap::new(),
+        })
+    }
+
+    /// The selections of a generation; those of generation 0 are empty.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoGeneration`], [`StoreError::Damaged`], [`StoreError::Io`].
+    pub fn selections<D: Disk>(
+        &self,
+        store: &Store<D>,
+        number: GenerationNumber,
+    ) -> Result<Cow<'_, Selections>, StoreError> {
+        if number == self.current.number {
+            return Ok(Cow::Borrowed(&self.current.system));
+        }
+        if number.0 == 0 {
+            return Ok(Cow::Owned(Selections::default()));
+        }
+        if !self.generations.contains(&number) {
+            return Err(StoreError::NoGeneration { number });
+        }
+        Ok(Cow::Owned(store.generation(number)?.system))
+    }
+
+    /// What an edit of the selections would do.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`].
+    ///
+    /// # Panics
+    ///
+    /// When the edit is of the catalog: those are not planned.
+    pub fn decide<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        edit: &Edit,
+    ) -> Result<(Plan, Action), EngineError> {
+        let (request, action) = match edit {
+            Edit::Select { specs, providers } => (
+                Request::Select { specs: specs.clone(), providers: providers.clone() },
+                Action::Select { specs: specs.clone() },
+            ),
+            Edit::Unselect { packages } => (
+                Request::Unselect { packages: packages.clone() },
+                Action::Unselect { packages: packages.clone() },
+            ),
+            Edit::Apply { specs, providers } => (
+                Request::Apply { specs: specs.clone(), providers: providers.clone() },
+                Action::Apply,
+            ),
+            Edit::Undo => {
+                let (line, damage) = self.line(store)?;
+                let to = undo_target(&line).ok_or(damage.unwrap_or(EngineError::NothingToUndo))?;
+                (self.back_to(store, to)?, Action::Undo { to })
+            }
+            Edit::Redo => {
+                let (line, damage) = self.line(store)?;
+                let to = redo_target(&line).ok_or(damage.unwrap_or(EngineError::NothingToRedo))?;
+                (self.back_to(store, to)?, Action::Redo { to })
+            }
+            Edit::Restore { to } => (self.back_to(store, *to)?, Action::Restore { to: *to }),
+            Edit::Publish { .. } | Edit::Remove { .. } => {
+                unreachable!("edits of the catalog are not planned")
+            }
+        };
+        Ok((plan(&self.catalog, &self.current.system, &request)?, action))
+    }
+
+    fn back_to<D: Disk>(
+        &self,
+        store: &Store<D>,
+        to: GenerationNumber,
+    ) -> Result<Request, StoreError> {
+        let selections = self.selections(store, to)?.into_owned();
+        Ok(Request::Restore { selections: Box::new(selections) })
+    }
+
+    /// The generations with what made each, ascending, back to the first one or to behind a
+    /// damaged one, which comes second. Each file is read at most once.
+    fn line<D: Disk>(&mut self, store: &Store<D>) -> Result<Line<'_>, StoreError> {
+        let mut damage = None;
+        for number in self.generations.iter().rev() {
+            if self.actions.contains_key(number) {
+                continue;
+            }
+            let action = match *number == self.current.number {
+                true => self.current.cause.action.clone(),
+                false => match store.generation(*number) {
+                    Ok(generation) => generation.cause.action,
+                    Err(error @ StoreError::Damaged { .. }) => {
+                        damage = Some(EngineError::Store(error));
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            self.actions.insert(*number, action);
+        }
+        Ok((self.actions.iter().map(|(number, action)| (*number, action)).collect(), damage))
+    }
+
+    /// Whether a plan is to be recorded. Undo and redo always are: they are steps in the line even
+    /// when two neighbouring states are equal.
+    #[must_use]
+    pub fn worth_a_generation(&self, plan: &Plan, action: &Action) -> bool {
+        plan.next != self.current.system
+            || matches!(action, Action::Undo { .. } | Action::Redo { .. })
+    }
+
+    /// Takes the next generation.
+    pub(super) fn append(&mut self, next: Generation) {
+        Arc::make_mut(&mut self.generations).insert(next.number);
+        self.current = next;
+    }
+}

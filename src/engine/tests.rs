@@ -1,0 +1,156 @@
+//! The engine on a simulated disk: order, idempotence, and a kernel that cannot be told.
+
+use std::path::Path;
+
+use resolver::{Origin, PackageName, Provides};
+use store_fs::{Prefix, SimDisk, TreeBuilder};
+
+use super::*;
+
+/// Writes down what it is asked, and whether it was durable by then.
+struct Recorder {
+    store: Arc<Store<SimDisk>>,
+    log: Arc<Mutex<Vec<String>>>,
+    broken: bool,
+}
+
+impl Show for Recorder {
+    fn promise(&self, names: &[String]) -> io::Result<()> {
+        let there = self.store.catalog(host()).unwrap().0.len();
+        self.log.lock().push(format!("promise {} of {there}", names[1]));
+        Ok(())
+    }
+
+    fn show(&self, next: Shown) -> io::Result<()> {
+        let durable = self.store.generations().unwrap().len();
+        let there = self.store.catalog(host()).unwrap().0.len();
+        self.log.lock().push(format!("show {} of {durable}, {there}", next.generation));
+        if self.broken { Err(io::Error::other("no kernel")) } else { Ok(()) }
+    }
+}
+
+fn host() -> Arch {
+    Arch::new("amd64").unwrap()
+}
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+fn engine(broken: bool) -> (Engine<SimDisk>, Log) {
+    let prefix = Prefix::new(Path::new("/dyn")).unwrap();
+    let store = Arc::new(Store::create(SimDisk::default(), &prefix).unwrap());
+    let log = Log::default();
+    let show = Recorder { store: Arc::clone(&store), log: Arc::clone(&log), broken };
+    let writer = store.writer().unwrap();
+    (Engine::open(store, writer, Box::new(show), host()).unwrap(), log)
+}
+
+/// An edit that publishes `a@<version>` with an empty tree.
+fn publish(engine: &Engine<SimDisk>, version: &str) -> Edit {
+    let object = engine.store.add().unwrap().finish(TreeBuilder::new()).unwrap();
+    let id = ReleaseId {
+        name: PackageName::new("a").unwrap(),
+        version: version.parse().unwrap(),
+        arch: host(),
+        variants: std::collections::BTreeSet::new(),
+    };
+    let release = Release {
+        id,
+        category: resolver::Category::new("lib").unwrap(),
+        object,
+        needs: Vec::new(),
+        provides: Provides::default(),
+        build_ids: Vec::new(),
+        origin: Origin::default(),
+    };
+    Edit::Publish { release: Box::new(release) }
+}
+
+fn select(spec: &str) -> Edit {
+    Edit::Select { specs: vec![spec.parse().unwrap()], providers: Vec::new() }
+}
+
+fn by(digit: char, again: bool) -> Caller {
+    let request = RequestId(digit.to_string().repeat(REQUEST_ID_LEN));
+    Caller { uid: 0, request: Some(request), again, at: Timestamp(1) }
+}
+
+fn switched(done: Done) -> Switched {
+    match done {
+        Done::Switched(switched) => switched,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn durable_before_visible_and_promised_before_durable() {
+    let (engine, log) = engine(false);
+    engine.edit(&publish(&engine, "1"), &by('0', false)).unwrap();
+    engine.edit(&select("a"), &by('1', false)).unwrap();
+    assert_eq!(*log.lock(), ["promise lib/a@1 of 0", "show 0 of 0, 1", "show 1 of 1, 1"]);
+    assert_eq!(engine.shown().generation, GenerationNumber(1));
+}
+
+#[test]
+fn the_same_request_again_is_answered_and_not_repeated() {
+    let (engine, _) = engine(false);
+    for version in ["1", "2"] {
+        engine.edit(&publish(&engine, version), &by('0', false)).unwrap();
+    }
+    engine.edit(&select("a@1"), &by('1', false)).unwrap();
+    let first = switched(engine.edit(&select("a@2"), &by('2', false)).unwrap());
+    engine.edit(&Edit::Undo, &by('3', false)).unwrap();
+    let again = switched(engine.edit(&select("a@2"), &by('2', true)).unwrap());
+    assert_eq!(
+        (again.before, again.after, again.changes),
+        (first.before, first.after, first.changes)
+    );
+    assert_eq!(engine.shown().generation, GenerationNumber(3));
+    let undone = engine.outcome(&by('3', true).request.unwrap()).unwrap().unwrap();
+    assert_eq!(switched(undone).after, GenerationNumber(3));
+    assert_eq!(engine.outcome(&by('9', true).request.unwrap()).unwrap(), None);
+}
+
+#[test]
+fn removal_is_done_once_however_often_it_is_sent() {
+    let (engine, _) = engine(false);
+    let Edit::Publish { release } = publish(&engine, "1") else { unreachable!("as made") };
+    let edit = Edit::Publish { release: release.clone() };
+    engine.edit(&edit, &by('0', false)).unwrap();
+    let remove = Edit::Remove { releases: vec![release.id.clone()] };
+    let first = engine.edit(&remove, &by('1', false)).unwrap();
+    assert_eq!(engine.edit(&remove, &by('1', true)).unwrap(), first);
+    let refused = engine.edit(&remove, &by('2', false)).unwrap_err();
+    assert!(matches!(refused, EngineError::NotThere { .. }), "{refused}");
+}
+
+#[test]
+fn what_the_kernel_could_not_be_told_is_durable_all_the_same() {
+    let (engine, _) = engine(true);
+    engine.edit(&publish(&engine, "1"), &by('0', false)).unwrap();
+    let done = switched(engine.edit(&select("a"), &by('1', false)).unwrap());
+    assert_eq!(done.unshown.as_deref(), Some("no kernel"));
+    assert_eq!(engine.store.newest().unwrap().unwrap().number, GenerationNumber(1));
+}
+
+#[test]
+fn the_view_after_every_edit_is_the_compiled_one() {
+    let (engine, _) = engine(false);
+    for version in ["1", "2"] {
+        engine.edit(&publish(&engine, version), &by('0', false)).unwrap();
+    }
+    for edit in [select("a@1"), select("a@2"), Edit::Undo, Edit::Redo, select("a@prev")] {
+        engine.edit(&edit, &by('1', false)).unwrap();
+        let shown = engine.shown();
+        let newest = engine.store.newest().unwrap().unwrap();
+        assert_eq!(*shown.view, View::compile(&newest.system, &shown.catalog), "{edit:?}");
+        assert_eq!(shown.generations.len() as u64, newest.number.0);
+    }
+}
+
+#[test]
+fn runs_of_numbers_are_joined() {
+    let text =
+        |list: &[u64]| numbers(&list.iter().copied().map(GenerationNumber).collect::<Vec<_>>());
+    assert_eq!(text(&[1]), "1");
+    assert_eq!(text(&[1, 2, 3, 7, 9, 10]), "1-3, 7, 9-10");
+}

@@ -1,0 +1,200 @@
+//! From the errors of every layer to exit codes and hints: one table, nothing is decided elsewhere.
+
+use std::io;
+
+use resolver::catalog::CatalogError;
+use resolver::{NameError, PackageName, Refusal, ReleaseId, SpecError, VersionError};
+use store_fs::StoreError;
+use tools::directory::DirectoryError;
+
+use super::{CommandError, Kind};
+use crate::engine::EngineError;
+use crate::mount::MountError;
+
+/// Names in one hint; more would not be read.
+const NAMES_MAX: usize = 8;
+
+impl From<SpecError> for CommandError {
+    fn from(error: SpecError) -> Self {
+        Self::usage(error.to_string())
+            .hint("a release is named like openssl, openssl@3.2, openssl@=3.2.1 or openssl#a94e")
+    }
+}
+
+impl From<NameError> for CommandError {
+    fn from(error: NameError) -> Self {
+        Self::usage(error.to_string()).hint("dynfs list shows the names in the store")
+    }
+}
+
+impl From<VersionError> for CommandError {
+    fn from(error: VersionError) -> Self {
+        Self::usage(error.to_string())
+            .hint("a version holds letters, digits and . + ~ - and starts with a digit: 3.2.1")
+    }
+}
+
+impl From<Refusal> for CommandError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        let (kind, hint) = match &refusal {
+            Refusal::UnknownPackage { similar, .. } => (Kind::NotFound, nearest(similar)),
+            Refusal::NoRelease { spec, available } => (
+                Kind::NotFound,
+                match available.is_empty() {
+                    true => format!("dynfs list {}", spec.name),
+                    false => format!("there is {}", releases(available)),
+                },
+            ),
+            Refusal::Ambiguous { candidates, .. } => {
+                (Kind::Refused, format!("it could be {}", releases(candidates)))
+            }
+            Refusal::ForeignArch { release, .. } => {
+                (Kind::Refused, format!("dynfs list {}", release.name))
+            }
+            Refusal::NotSelected { similar, .. } => (Kind::NotFound, nearest(similar)),
+            Refusal::Conflict { .. } => {
+                (Kind::Refused, "name the packages that must change in the same command".to_owned())
+            }
+            Refusal::Missing { .. } => (Kind::Integrity, "dynfs fsck".to_owned()),
+            Refusal::Twice { .. } => (Kind::Usage, "name each package once".to_owned()),
+            _ => (Kind::Failed, "dynfs list".to_owned()),
+        };
+        Self::new(kind, message).hint(hint)
+    }
+}
+
+fn nearest(similar: &[PackageName]) -> String {
+    match similar.is_empty() {
+        true => "dynfs list".to_owned(),
+        false => format!("did you mean {}?", join(similar, " or ")),
+    }
+}
+
+fn releases(ids: &[ReleaseId]) -> String {
+    join(ids, ", ")
+}
+
+/// The first few of them as one text.
+fn join<T: ToString>(items: &[T], separator: &str) -> String {
+    let mut words: Vec<String> = items.iter().take(NAMES_MAX).map(ToString::to_string).collect();
+    if items.len() > NAMES_MAX {
+        words.push(format!("{} more", items.len() - NAMES_MAX));
+    }
+    words.join(separator)
+}
+
+impl From<CatalogError> for CommandError {
+    fn from(error: CatalogError) -> Self {
+        let hint = match &error {
+            CatalogError::OtherContent { id } => {
+                format!("give it another version, or first dynfs remove {}", exact(id))
+            }
+            CatalogError::OtherCategory { present, .. } => format!("--category {present}"),
+            _ => "dynfs list".to_owned(),
+        };
+        Self::new(Kind::Refused, error.to_string()).hint(hint)
+    }
+}
+
+/// The spec that means this release and no other.
+pub(crate) fn exact(id: &ReleaseId) -> String {
+    let variants: String = id.variants.iter().map(|variant| format!(",{variant}")).collect();
+    format!("{}@={}{variants}", id.name, id.version)
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let (kind, hint) = match &error {
+            StoreError::Absent { .. } => (
+                Kind::NotFound,
+                "dynfs add DIR --name NAME --version VERSION makes one; --store names another",
+            ),
+            StoreError::Io { source, .. } => match Kind::of_io(source) {
+                Kind::Permission => {
+                    (Kind::Permission, "run it as the owner of the store, or give --store DIR")
+                }
+                _ if source.kind() == io::ErrorKind::StorageFull => {
+                    (Kind::Failed, "free some space; nothing was changed")
+                }
+                kind => (kind, "dynfs fsck"),
+            },
+            StoreError::Damaged { .. } | StoreError::NoObject { .. } => {
+                (Kind::Integrity, "dynfs fsck names everything that is wrong")
+            }
+            StoreError::NewerFormat { .. } | StoreError::UnknownFeatures { .. } => {
+                (Kind::Refused, "use the newer dynfs that made it")
+            }
+            StoreError::Locked { .. } => (Kind::Unavailable, "try again when it has finished"),
+            StoreError::NoGeneration { .. } => (Kind::NotFound, "dynfs history"),
+            StoreError::OtherContent { .. } => (Kind::Refused, "give it another version"),
+            StoreError::Limit { .. } => (Kind::Refused, "split it into several packages"),
+            _ => (Kind::Failed, "dynfs fsck"),
+        };
+        Self::new(kind, error.to_string()).with_sources(&error).hint(hint)
+    }
+}
+
+impl From<DirectoryError> for CommandError {
+    fn from(error: DirectoryError) -> Self {
+        let (kind, hint) = match error {
+            DirectoryError::Store(store) => return store.into(),
+            DirectoryError::Special { .. } => {
+                (Kind::Refused, "leave it out: an object holds files, directories and symlinks")
+            }
+            DirectoryError::Private { .. } => (
+                Kind::Refused,
+                "everything in a store can be read by everyone: remove it, or give --public",
+            ),
+            DirectoryError::Changed { .. } => {
+                (Kind::Refused, "try again when nothing writes to it any more")
+            }
+            DirectoryError::Io { ref source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => (Kind::NotFound, "check the path"),
+                _ => (Kind::of_io(source), "check the path and its permissions"),
+            },
+            _ => (Kind::Failed, "check the directory"),
+        };
+        Self::new(kind, error.to_string()).with_sources(&error).hint(hint)
+    }
+}
+
+impl From<EngineError> for CommandError {
+    fn from(error: EngineError) -> Self {
+        let message = error.to_string();
+        match error {
+            EngineError::Store(error) => error.into(),
+            EngineError::Refused(refusal) => (*refusal).into(),
+            EngineError::Catalog(error) => (*error).into(),
+            EngineError::NothingToUndo | EngineError::NothingToRedo => {
+                Self::new(Kind::Refused, message).hint("dynfs history")
+            }
+            EngineError::NotThere { release } => {
+                Self::new(Kind::NotFound, message).hint(format!("dynfs list {}", release.name))
+            }
+            EngineError::InUse { .. } => Self::new(Kind::Refused, message)
+                .hint("dynfs history; a release can go when no kept generation selects it"),
+            EngineError::BadRequestId => Self::usage(message),
+        }
+    }
+}
+
+impl From<MountError> for CommandError {
+    fn from(error: MountError) -> Self {
+        let (kind, hint) = match &error {
+            MountError::NoFuse { .. } => {
+                (Kind::Unavailable, "load the kernel module fuse; as a user, install fuse3")
+            }
+            MountError::Busy { .. } => (Kind::Refused, "give another MOUNTPOINT"),
+            MountError::Served { .. } => (Kind::Refused, "dynfs status; dynfs umount ends it"),
+            MountError::NotMounted => (Kind::Unavailable, "dynfs mount"),
+            MountError::InUse { .. } => (Kind::Refused, "end what uses it, or dynfs umount --lazy"),
+            MountError::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => (Kind::NotFound, "check the path"),
+                _ => (Kind::of_io(source), "check the path and its permissions"),
+            },
+            MountError::Start { .. } => (Kind::Unavailable, "dynfs mount --foreground shows more"),
+        };
+        Self::new(kind, error.to_string()).with_sources(&error).hint(hint)
+    }
+}

@@ -1,0 +1,201 @@
+//! The machine around the program: the only reader of clock, environment, user and random bits.
+//!
+//! Everything below takes these as values. It never changes anything, and never looks into a mount.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use resolver::{Arch, RequestId, Timestamp};
+use rustix::fs::{Access, access};
+
+use crate::error::{CommandError, Kind};
+use crate::mountinfo::{self, Mount};
+
+/// Bytes of `/etc/passwd` that are read; a larger one names nobody.
+const PASSWD_LEN_MAX: u64 = 4 * 1024 * 1024;
+
+/// The arguments of this process, the program's name first.
+///
+/// # Errors
+///
+/// Usage, when one of them is not UTF-8.
+pub fn arguments() -> Result<Vec<String>, CommandError> {
+    std::env::args_os()
+        .map(|argument| {
+            argument.into_string().map_err(|argument| {
+                CommandError::usage(format!("the argument {argument:?} is not UTF-8"))
+                    .hint("paths given to dynfs must be UTF-8")
+            })
+        })
+        .collect()
+}
+
+/// The time. `DYNFS_TEST_CLOCK` (seconds since 1970) replaces it in tests.
+#[must_use]
+pub fn now() -> Timestamp {
+    if let Some(seconds) = variable("DYNFS_TEST_CLOCK").and_then(|text| text.parse().ok()) {
+        return Timestamp(seconds);
+    }
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Measures how long something takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// The effective user id.
+#[must_use]
+pub fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// This machine's architecture as Debian names it.
+#[must_use]
+pub fn arch() -> Arch {
+    let name = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "i386",
+        "arm" => "armhf",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64el",
+        "loongarch64" => "loong64",
+        other => other,
+    };
+    Arch::new(name).expect("the names of architectures are valid names")
+}
+
+/// A new name for one call: 128 random bits.
+///
+/// # Errors
+///
+/// When there is no `/dev/urandom`.
+pub fn request_id() -> Result<RequestId, CommandError> {
+    let path = Path::new("/dev/urandom");
+    let mut bits = [0; 16];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut bits))
+        .map_err(|error| CommandError::io("reading", path, &error))?;
+    Ok(RequestId(bits.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+/// An environment variable that is set, not empty and UTF-8.
+#[must_use]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where the store is when nobody says: `DYNFS_STORE`, else by user.
+///
+/// # Errors
+///
+/// Usage, when neither `XDG_DATA_HOME` nor `HOME` is set.
+pub fn default_store() -> Result<PathBuf, CommandError> {
+    if let Some(path) = variable("DYNFS_STORE") {
+        return Ok(path.into());
+    }
+    if uid() == 0 {
+        return Ok("/var/lib/dynfs".into());
+    }
+    let data = variable("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/share")))
+        .ok_or_else(|| CommandError::usage("no store was named").hint("give --store DIR"))?;
+    Ok(data.join("dynfs"))
+}
+
+/// The prefix of a new store when nobody says: `/dyn`, or for a user who cannot write there a
+/// directory of the session.
+///
+/// # Errors
+///
+/// Usage, when there is no such directory either.
+pub fn default_prefix() -> Result<PathBuf, CommandError> {
+    let root = Path::new("/dyn");
+    let usable = access(root, Access::WRITE_OK).is_ok()
+        || (!root.exists() && access("/", Access::WRITE_OK).is_ok());
+    if uid() == 0 || usable {
+        return Ok(root.to_owned());
+    }
+    match variable("XDG_RUNTIME_DIR") {
+        Some(runtime) => Ok(Path::new(&runtime).join("dyn")),
+        None => Err(CommandError::usage("/dyn is not writable and XDG_RUNTIME_DIR is not set")
+            .hint("dynfs mount MOUNTPOINT, or dynfs add --prefix DIR")),
+    }
+}
+
+/// The directory that relative paths start from, as the shell names it.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn working_directory() -> Result<PathBuf, CommandError> {
+    if let Some(path) = variable("PWD").map(PathBuf::from).filter(|path| path.is_absolute()) {
+        return Ok(path);
+    }
+    std::env::current_dir().map_err(|error| {
+        CommandError::io("looking for", Path::new("the working directory"), &error)
+    })
+}
+
+/// The name of a user, from `/etc/passwd`.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    let mut passwd = String::new();
+    let read = File::open("/etc/passwd")
+        .and_then(|file| file.take(PASSWD_LEN_MAX).read_to_string(&mut passwd));
+    read.ok()
+        .and_then(|_| {
+            passwd.lines().find_map(|line| {
+                let mut fields = line.split(':');
+                let name = fields.next()?;
+                (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
+            })
+        })
+        .unwrap_or_else(|| format!("uid {uid}"))
+}
+
+/// The mounts that this process sees.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn mounts() -> Result<Vec<Mount>, CommandError> {
+    let path = Path::new("/proc/self/mountinfo");
+    let text = fs::read(path).map_err(|error| CommandError::io("reading", path, &error))?;
+    Ok(mountinfo::parse(&text))
+}
+
+/// Fails with [`Kind::Permission`] when nothing can be written into `dir`.
+///
+/// # Errors
+///
+/// Permission, with the owner's way out.
+pub fn writable(dir: &Path) -> Result<(), CommandError> {
+    match access(dir, Access::WRITE_OK) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let error = io::Error::from(error);
+            let message = format!("the store {} cannot be written", dir.display());
+            Err(CommandError::new(Kind::of_io(&error), message)
+                .because(&error)
+                .hint("run it as the owner of the store, or give --store DIR"))
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! One run of one command: its options, the store it works on and where it reports to.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use resolver::{PackageName, Spec};
+use store_fs::{OsDisk, Store, StoreError};
+
+use crate::client;
+use crate::engine::State;
+use crate::engine::state::notes;
+use crate::error::{CommandError, Kind};
+use crate::host::{self, Stopwatch};
+use crate::protocol::{Done, Edit, Switched};
+use crate::report::Report;
+
+/// One run of one command.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// The command's name, which is that of its JSON schema.
+    pub(crate) command: &'static str,
+    /// The store's directory, absolute; it need not exist.
+    pub(crate) store: PathBuf,
+    /// Change nothing.
+    pub(crate) dry_run: bool,
+    /// Where to report to.
+    pub(crate) report: Report,
+}
+
+/// What became of an edit, and how long it took from sending to answer.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    pub(crate) done: Done,
+    pub(crate) time: Duration,
+}
+
+impl Invocation {
+    /// Opens the store.
+    ///
+    /// # Errors
+    ///
+    /// That of the store.
+    pub(crate) fn open(&self) -> Result<Arc<Store<OsDisk>>, CommandError> {
+        Ok(Arc::new(Store::open(OsDisk::open(&self.store)?)?))
+    }
+
+    /// Opens the store, or makes one with `prefix` or the default one where there is none.
+    ///
+    /// # Errors
+    ///
+    /// That of the store; refused when it is there with another prefix than the one asked for.
+    pub(crate) fn open_or_create(
+        &mut self,
+        prefix: Option<&Path>,
+    ) -> Result<Arc<Store<OsDisk>>, CommandError> {
+        let found = match OsDisk::open(&self.store).and_then(Store::open) {
+            Err(StoreError::Absent { .. }) => None,
+            other => Some(other?),
+        };
+        if let Some(store) = found {
+            let present = store.format().prefix.as_path();
+            if let Some(wanted) = prefix.filter(|wanted| *wanted != present) {
+                let message = format!(
+                    "the store {} has the prefix {}, not {}",
+                    self.store.display(),
+                    present.display(),
+                    wanted.display()
+                );
+                return Err(CommandError::new(Kind::Refused, message)
+                    .hint("a prefix is fixed when a store is made: give another --store DIR"));
+            }
+            return Ok(Arc::new(store));
+        }
+        let prefix = match prefix {
+            Some(prefix) => prefix.to_owned(),
+            None => host::default_prefix()?,
+        };
+        let prefix = store_fs::Prefix::new(&prefix).map_err(|error| {
+            let reason = match error {
+                StoreError::Damaged { reason, .. } => reason,
+                other => other.to_string(),
+            };
+            CommandError::usage(format!("{}: {reason}", prefix.display()))
+                .hint("a prefix is an absolute path without colon and white space, like /dyn")
+        })?;
+        let store = Store::create(OsDisk::create(&self.store)?, &prefix)?;
+        // The store's path may have led through symlinks that did not exist before.
+        self.store = absolute(&self.store)?;
+        Ok(Arc::new(store))
+    }
+
+    /// Reads the state of the store.
+    ///
+    /// # Errors
+    ///
+    /// That of the store.
+    pub(crate) fn state(&self, store: &Store<OsDisk>) -> Result<State, CommandError> {
+        Ok(State::load(store, &host::arch())?)
+    }
+
+    /// Carries out an edit of the selections or, in a dry run, says what it would do.
+    ///
+    /// # Errors
+    ///
+    /// The engine's and the daemon's.
+    pub(crate) fn submit(
+        &self,
+        store: &Arc<Store<OsDisk>>,
+        edit: &Edit,
+    ) -> Result<Carried, CommandError> {
+        let watch = Stopwatch::start();
+        let done =
+            if self.dry_run { self.rehearse(store, edit)? } else { client::submit(store, edit)? };
+        Ok(Carried { done, time: watch.elapsed() })
+    }
+
+    /// What an edit would do. Needs no daemon and no lock, since it only reads.
+    fn rehearse(&self, store: &Store<OsDisk>, edit: &Edit) -> Result<Done, CommandError> {
+        let mut state = self.state(store)?;
+        match edit {
+            Edit::Publish { release } => {
+                let mut catalog = resolver::Catalog::clone(&state.catalog);
+                let new = catalog.insert(Arc::new(release.as_ref().clone()))?;
+                Ok(Done::Published { release: release.id.clone(), new, unshown: None })
+            }
+            Edit::Remove { releases } => {
+                state.check_unused(store, releases)?;
+                Ok(Done::Removed { releases: releases.clone(), unshown: None })
+            }
+            selecting => {
+                let (plan, action) = state.decide(store, selecting)?;
+                let before = state.current.number;
+                let step = u64::from(state.worth_a_generation(&plan, &action));
+                Ok(Done::Switched(Switched {
+                    before,
+                    after: resolver::GenerationNumber(before.0 + step),
+                    changes: plan.changes.iter().map(Into::into).collect(),
+                    notes: notes(&plan, selecting),
+                    unshown: None,
+                }))
+            }
+        }
+    }
+
+    /// Names damaged release records after the rest was shown.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Integrity`] when there are any.
+    pub(crate) fn complain(&self, damaged: &[StoreError]) -> Result<(), CommandError> {
+        let Some(first) = damaged.first() else { return Ok(()) };
+        let mut error = CommandError::new(Kind::Integrity, first.to_string());
+        error.causes.extend(damaged[1..].iter().map(ToString::to_string));
+        Err(error.hint("dynfs fsck names everything that is wrong"))
+    }
+}
+
+/// The path without symlinks when it exists, else made absolute text-wise.
+///
+/// # Errors
+///
+/// Usage for an empty path.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+    if let Ok(path) = path.canonicalize() {
+        return Ok(path);
+    }
+    std::path::absolute(path).map_err(|error| {
+        CommandError::usage(format!("{:?} is not a path", path.display().to_string()))
+            .because(&error)
+            .hint("give a directory")
+    })
+}
+
+/// Parses specs, each package once.
+///
+/// # Errors
+///
+/// Usage, with a hint.
+pub(crate) fn specs(texts: &[String]) -> Result<Vec<Spec>, CommandError> {
+    texts.iter().map(|text| Ok(text.parse::<Spec>()?)).collect()
+}
+
+/// Parses package names.
+///
+/// # Errors
+///
+/// Usage, with a hint.
+pub(crate) fn packages(texts: &[String]) -> Result<Vec<PackageName>, CommandError> {
+    texts.iter().map(|text| Ok(PackageName::new(text)?)).collect()
+}

@@ -1,0 +1,257 @@
+//! The keeper: opens the connection, mounts, answers the kernel's one `INIT`, and from then on holds
+//! what a server must not lose: the connection, the memory file and the control socket. It starts,
+//! watches and replaces the server. It never reads the store and never answers a file's request, so
+//! there is little in it that could fail.
+//!
+//! ```text
+//! server -> keeper, a message each:  R  serving        F<text>  cannot serve, and why
+//!                                    A  announcing     a        no longer announcing
+//! ```
+//!
+//! A server that was killed while its announcing thread waits in the kernel stays a zombie leader
+//! with one living thread: neither `waitpid` nor a pidfd nor the end of a socket reports it. So the
+//! state `Z` in `/proc/<pid>/stat` counts as death, and is looked at often while announcing.
+
+mod watch;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use store_fs::Memory;
+use store_fs::fuse::{Negotiated, answer_init};
+
+use self::watch::{Ended, Watched};
+use crate::mount::claim::{Asked, Claim};
+use crate::mount::{MountError, MountOptions, Ready, device};
+use crate::{control, host, mountinfo, sys};
+
+/// Pause before the second try of a server that does not come up; doubled each time.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// Longest such pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Everything that outlives a server.
+struct Keeper<'a> {
+    options: &'a MountOptions,
+    device: OwnedFd,
+    memory: Memory,
+    control: UnixListener,
+    signals: OwnedFd,
+    _claim: Claim,
+}
+
+/// Runs the hidden subcommand: `keeper STORE MOUNTPOINT DESCRIPTOR`.
+pub(crate) fn main(arguments: &[String]) -> ExitCode {
+    let [store, mountpoint, ready] = arguments else { return ExitCode::from(2) };
+    let Some(ready) = ready.parse().ok().and_then(|number| sys::adopt(number).ok()) else {
+        return ExitCode::from(2);
+    };
+    let mut ready = Some(File::from(ready));
+    // The terminal that started us may go away; the mount stays.
+    if rustix::process::setsid().is_err() || rustix::process::chdir("/").is_err() {
+        return ExitCode::FAILURE;
+    }
+    let options = MountOptions {
+        store: PathBuf::from(store),
+        mountpoint: PathBuf::from(mountpoint),
+        foreground: false,
+    };
+    let mut report = |words: Ready| {
+        if let Some(file) = ready.take() {
+            tell(file, &words);
+        }
+    };
+    match run(&options, &mut report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(Ready::Failed { reason: words_of(&error) });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Mounts, keeps a server running until the mount is gone, and reports once when it is usable.
+///
+/// # Errors
+///
+/// [`MountError`], when it never became usable. Nothing is then left mounted.
+pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Result<(), MountError> {
+    let claim = claim(options)?;
+    let control = control::bind(&options.store).map_err(doing("binding the control socket"))?;
+    let signals = watch_signals().map_err(doing("watching for signals"))?;
+    let memory = Memory::create().map_err(doing("making the memory file"))?;
+    let mounting = device::mount(&options.store, &options.mountpoint)?;
+    let negotiated = answer_init(mounting.device.as_fd()).map_err(|error| {
+        detach(&options.mountpoint);
+        doing("agreeing with the kernel")(error)
+    })?;
+    let mut words = negotiated.to_bytes().to_vec();
+    words.extend_from_slice(&host::now().0.to_ne_bytes());
+    memory.set_negotiated(&words).map_err(doing("noting what was agreed"))?;
+    raise_read_ahead(&options.mountpoint);
+    let notes = notes(&negotiated, mounting.allow_other);
+    let device = mounting.device;
+    let keeper = Keeper { options, device, memory, control, signals, _claim: claim };
+    let kept = keeper.keep(notes, report);
+    let socket = options.store.join(control::SOCKET_NAME);
+    if let Err(error) = std::fs::remove_file(&socket) {
+        tracing::warn!("removing {}: {error}", socket.display());
+    }
+    kept
+}
+
+impl Keeper<'_> {
+    /// Starts a server, and another whenever one dies, until the mount is gone.
+    fn keep(&self, notes: Vec<String>, report: &mut dyn FnMut(Ready)) -> Result<(), MountError> {
+        let mut notes = Some(notes);
+        let mut backoff = Duration::ZERO;
+        for restarts in 0_u64.. {
+            let mut watched = self.start(restarts).map_err(|error| {
+                detach(&self.options.mountpoint);
+                doing("starting the server")(error)
+            })?;
+            let ended = watched.watch(self, &mut || {
+                if let Some(notes) = notes.take() {
+                    report(Ready::Usable { notes });
+                }
+            });
+            match ended.map_err(doing("watching the server"))? {
+                Ended::Unmounted => return Ok(()),
+                Ended::Died { words, .. } if notes.is_some() => {
+                    detach(&self.options.mountpoint);
+                    let reason = words.unwrap_or_else(|| "the server ended without a word".into());
+                    return Err(MountError::Start { reason });
+                }
+                Ended::Died { served: true, words } => {
+                    tracing::warn!("the server died: {words:?}; starting another");
+                    backoff = Duration::ZERO;
+                }
+                Ended::Died { served: false, words } => {
+                    backoff = (backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+                    tracing::error!("the server cannot serve: {words:?}; trying in {backoff:?}");
+                    std::thread::sleep(backoff);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, restarts: u64) -> io::Result<Watched> {
+        let (ours, line) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let handed = [self.device.as_fd(), self.memory.as_fd(), self.control.as_fd(), line.as_fd()];
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg("server")
+            .arg(&self.options.store)
+            .arg(&self.options.mountpoint)
+            .arg(std::process::id().to_string())
+            .arg(restarts.to_string())
+            .args(handed.iter().map(|descriptor| descriptor.as_raw_fd().to_string()))
+            .stdin(Stdio::null())
+            // An interrupt from the terminal is for the keeper, which then unmounts.
+            .process_group(0);
+        // This process has one thread, so nothing else is started while these are inheritable.
+        set_inheritable(&handed, true)?;
+        let child = command.spawn();
+        set_inheritable(&handed, false)?;
+        Watched::new(child?, ours)
+    }
+}
+
+fn set_inheritable(descriptors: &[BorrowedFd<'_>], inheritable: bool) -> io::Result<()> {
+    let flags = if inheritable { FdFlags::empty() } else { FdFlags::CLOEXEC };
+    descriptors.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, flags)?))
+}
+
+fn claim(options: &MountOptions) -> Result<Claim, MountError> {
+    match Claim::take(&options.store, &options.mountpoint).map_err(doing("claiming the store"))? {
+        Asked::Granted(claim) => Ok(claim),
+        Asked::Held(holder) => Err(MountError::Served {
+            pid: holder.as_ref().map_or(0, |holder| holder.pid),
+            mountpoint: holder.map_or_else(PathBuf::new, |holder| holder.mountpoint),
+        }),
+    }
+}
+
+fn watch_signals() -> io::Result<OwnedFd> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+    }
+    Ok(reader)
+}
+
+fn raise_read_ahead(mountpoint: &Path) {
+    let minor = host::mounts()
+        .ok()
+        .and_then(|mounts| mountinfo::device_of(&mounts, mountpoint))
+        .filter(|_| rustix::process::geteuid().is_root());
+    if let Some(minor) = minor
+        && let Err(error) = device::raise_read_ahead(minor)
+    {
+        tracing::warn!("cannot let the kernel read ahead further: {error}");
+    }
+}
+
+fn notes(negotiated: &Negotiated, allow_other: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !allow_other {
+        notes.push(
+            "other users, root among them, cannot look into it: \
+             /etc/fuse.conf does not have user_allow_other"
+                .into(),
+        );
+    }
+    if !negotiated.can_resend() {
+        notes.push(
+            "this kernel cannot repeat the requests of a server that died (Linux 6.9 can): \
+             a program may then wait until the mount is replaced"
+                .into(),
+        );
+    }
+    notes
+}
+
+/// Takes away a mount that never became usable.
+fn detach(mountpoint: &Path) {
+    if let Err(error) = device::unmount(mountpoint, true) {
+        tracing::error!("{}", words_of(&error));
+    }
+}
+
+fn tell(mut file: File, words: &Ready) {
+    let told = serde_json::to_vec(words).map_err(io::Error::from).and_then(|mut line| {
+        line.push(b'\n');
+        file.write_all(&line)
+    });
+    if let Err(error) = told {
+        tracing::warn!("nobody waits for the mount: {error}");
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn words_of(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
+
+fn doing(action: &str) -> impl Fn(io::Error) -> MountError + use<> {
+    let action = action.to_owned();
+    move |source| MountError::Io { action: action.clone(), source }
+}

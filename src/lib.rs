@@ -1,0 +1,39 @@
+//! The engine, the two processes, the control protocol and the commands.
+//!
+//! Reading order: [`engine`], [`protocol`], [`control`], `client`, `cli`, `commands`. This crate
+//! never knows inode numbers, the encoding of objects or the tables of the index.
+
+mod apply_file;
+mod cli;
+mod client;
+mod commands;
+pub mod control;
+pub mod demo;
+pub mod engine;
+pub mod error;
+pub mod host;
+mod invocation;
+mod keeper;
+pub mod mount;
+mod mountinfo;
+pub mod protocol;
+mod render;
+mod report;
+mod server;
+mod sys;
+mod trail;
+
+use std::process::ExitCode;
+
+/// Runs the program with this process's arguments.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = match host::arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => return report::fail_early(&error),
+    };
+    match arguments.get(1).map(String::as_str) {
+        Some("keeper" | "server") => mount::run_hidden(&arguments[1..]),
+        _ => commands::run(&arguments),
+    }
+}

@@ -1,0 +1,5 @@
+//! The `dynfs` program: parse, run, exit code.
+
+fn main() -> std::process::ExitCode {
+    dynfs::run()
+}

@@ -1,0 +1,268 @@
+//! Mounting and unmounting: what a command asks of the keeper.
+//!
+//! ```text
+//! dynfs mount --- starts ---> keeper --- starts, watches, replaces ---> server
+//!             <-- one line --                     <-- one byte a step --
+//! ```
+//!
+//! Nothing here looks into a mount, which would hang with a dead daemon: what is mounted is read
+//! from `/proc/self/mountinfo`, who serves from the claim in the store.
+
+pub(crate) mod claim;
+pub(crate) mod device;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde::{Deserialize, Serialize};
+
+use crate::host;
+use crate::mountinfo::{self, FS_TYPE, Mount};
+
+/// What the daemon has to say, in the store's directory.
+const LOG_FILE: &str = "daemon.log";
+/// How long an unmounted daemon may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What `dynfs mount` was asked for.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// The store's directory, absolute.
+    pub store: PathBuf,
+    /// Where to mount, absolute; made when it is missing.
+    pub mountpoint: PathBuf,
+    /// Stay in the foreground until unmounted.
+    pub foreground: bool,
+}
+
+/// A mount that is usable.
+#[derive(Clone, Debug)]
+pub struct Mounted {
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// The keeper's process id.
+    pub keeper: u32,
+    /// Things the user should know, one sentence each: a dead mount was replaced, others cannot
+    /// see it, the kernel is too old for something.
+    pub notes: Vec<String>,
+}
+
+/// Why mounting or unmounting failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MountError {
+    /// There is no `/dev/fuse`, or it may not be opened. Exit code 6.
+    #[error("FUSE is not available: {reason}")]
+    NoFuse {
+        /// The cause in words.
+        reason: String,
+    },
+    /// Something else is mounted there. Exit code 4.
+    #[error("{} is already a mount of {what}", mountpoint.display())]
+    Busy {
+        /// Where.
+        mountpoint: PathBuf,
+        /// Its type and source.
+        what: String,
+    },
+    /// A daemon serves the store already. Exit code 4.
+    #[error("process {pid} serves this store already, at {}", mountpoint.display())]
+    Served {
+        /// Its keeper.
+        pid: u32,
+        /// Where it is mounted.
+        mountpoint: PathBuf,
+    },
+    /// The store is not mounted. Exit code 6.
+    #[error("the store is not mounted")]
+    NotMounted,
+    /// The mount is in use. Exit code 4.
+    #[error("{} is in use", mountpoint.display())]
+    InUse {
+        /// Where.
+        mountpoint: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{action}")]
+    Io {
+        /// What was being done, with its path.
+        action: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The keeper or server ended before the mount was usable; its own words.
+    #[error("the daemon could not start: {reason}")]
+    Start {
+        /// What it said last.
+        reason: String,
+    },
+}
+
+/// The one line that a keeper writes when its mount is usable, or is not going to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ready {
+    Usable { notes: Vec<String> },
+    Failed { reason: String },
+}
+
+/// Mounts, and returns when the mount is usable. With `foreground`, `usable` is called then, and
+/// the function returns when it is unmounted.
+///
+/// # Errors
+///
+/// [`MountError`].
+pub fn mount(
+    options: &MountOptions,
+    usable: &mut dyn FnMut(&Mounted),
+) -> Result<Mounted, MountError> {
+    device::available()?;
+    let mut notes = Vec::new();
+    if let Some(holder) = claim::holder(&options.store).map_err(of_store(&options.store))? {
+        return Err(MountError::Served { pid: holder.pid, mountpoint: holder.mountpoint });
+    }
+    if let Some(note) = clear_mountpoint(options)? {
+        notes.push(note);
+    }
+    if options.foreground {
+        let mut mounted = None;
+        crate::keeper::run(options, &mut |ready| {
+            if let Ready::Usable { notes: more } = ready {
+                let mut notes = notes.clone();
+                notes.extend(more);
+                let keeper = std::process::id();
+                let now = Mounted { mountpoint: options.mountpoint.clone(), keeper, notes };
+                usable(&now);
+                mounted = Some(now);
+            }
+        })?;
+        return mounted.ok_or(MountError::NotMounted);
+    }
+    let mut mounted = start_keeper(options)?;
+    mounted.notes.splice(0..0, notes);
+    usable(&mounted);
+    Ok(mounted)
+}
+
+/// Unmounts the store's mount and waits until keeper and server are gone (`lazy`: only detaches,
+/// and they end when nothing uses it any more). Answers where it was mounted.
+///
+/// # Errors
+///
+/// [`MountError`].
+pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
+    let mounts = mounts()?;
+    let holder = claim::holder(store).map_err(of_store(store))?;
+    let mountpoint = match (&holder, mountinfo::mountpoint_of(&mounts, store)) {
+        (_, Some(mountpoint)) => mountpoint.to_owned(),
+        _ => return Err(MountError::NotMounted),
+    };
+    // A mount that nobody serves is in use by nobody who could go on.
+    device::unmount(&mountpoint, lazy || holder.is_none())?;
+    if !lazy && !claim::wait_until_free(store, END_PATIENCE).map_err(of_store(store))? {
+        let source = io::Error::from(io::ErrorKind::TimedOut);
+        return Err(MountError::Io { action: "waiting for the daemon to end".into(), source });
+    }
+    Ok(mountpoint)
+}
+
+/// Runs the hidden subcommands `keeper` and `server`, which only `mount` and the keeper start.
+#[must_use]
+pub fn run_hidden(arguments: &[String]) -> ExitCode {
+    match arguments.split_first() {
+        Some((role, rest)) if role == "keeper" => crate::keeper::main(rest),
+        Some((role, rest)) if role == "server" => crate::server::main(rest),
+        _ => ExitCode::from(2),
+    }
+}
+
+/// Makes the mount point when it is missing, and takes away a mount of ours that nobody serves.
+fn clear_mountpoint(options: &MountOptions) -> Result<Option<String>, MountError> {
+    let place = &options.mountpoint;
+    let mounts = mounts()?;
+    match mounts.iter().rev().find(|mount| mount.mountpoint == *place) {
+        None => {}
+        Some(mount) if mount.kind == FS_TYPE && is_dead(&mount.source) => {
+            device::unmount(place, true)?;
+            return Ok(Some(format!("a dead mount at {} was replaced", place.display())));
+        }
+        Some(mount) => {
+            let what = format!("{} ({})", mount.source.display(), mount.kind);
+            return Err(MountError::Busy { mountpoint: place.clone(), what });
+        }
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(place).map_err(|source| {
+        MountError::Io { action: format!("making the directory {}", place.display()), source }
+    })?;
+    Ok(None)
+}
+
+/// Whether no keeper lives that serves this store.
+fn is_dead(store: &Path) -> bool {
+    matches!(claim::holder(store), Ok(None))
+}
+
+fn start_keeper(options: &MountOptions) -> Result<Mounted, MountError> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|error| failed("making a pipe", error.into()))?;
+    fcntl_setfd(&writer, FdFlags::empty())
+        .map_err(|error| failed("handing over a pipe", error.into()))?;
+    let log = open_log(&options.store)?;
+    let log_again = log.try_clone().map_err(|error| failed("opening the log", error))?;
+    let child = Command::new("/proc/self/exe")
+        .arg("keeper")
+        .arg(&options.store)
+        .arg(&options.mountpoint)
+        .arg(writer.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(log_again)
+        .spawn()
+        .map_err(|error| failed("starting the keeper", error))?;
+    drop(writer);
+    let keeper = child.id();
+    // The keeper outlives this command, so nobody here waits for it.
+    drop(child);
+    let notes = read_ready(reader)?;
+    Ok(Mounted { mountpoint: options.mountpoint.clone(), keeper, notes })
+}
+
+fn read_ready(reader: OwnedFd) -> Result<Vec<String>, MountError> {
+    let mut line = String::new();
+    BufReader::new(File::from(reader))
+        .read_line(&mut line)
+        .map_err(|error| failed("waiting for the keeper", error))?;
+    match serde_json::from_str(&line) {
+        Ok(Ready::Usable { notes }) => Ok(notes),
+        Ok(Ready::Failed { reason }) => Err(MountError::Start { reason }),
+        Err(_) => Err(MountError::Start { reason: "the keeper ended without a word".into() }),
+    }
+}
+
+fn open_log(store: &Path) -> Result<File, MountError> {
+    let path = store.join(LOG_FILE);
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(&path)
+        .map_err(|error| failed(&format!("opening {}", path.display()), error))
+}
+
+fn mounts() -> Result<Vec<Mount>, MountError> {
+    host::mounts().map_err(|error| failed("reading the list of mounts", io::Error::other(error)))
+}
+
+fn of_store(store: &Path) -> impl Fn(io::Error) -> MountError + use<> {
+    let action = format!("asking who serves {}", store.display());
+    move |source| MountError::Io { action: action.clone(), source }
+}
+
+fn failed(action: &str, source: io::Error) -> MountError {
+    MountError::Io { action: action.to_owned(), source }
+}

@@ -1,0 +1,144 @@
+//! The claim on a store: a lock file that its keeper holds, and that says where it is mounted.
+//!
+//! ```text
+//! <store>/keeper      {"pid":311,"mountpoint":"/dyn"}      locked (flock) while the keeper lives
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+/// Name of the file in the store.
+const FILE: &str = "keeper";
+/// Bytes of it that are read: a path and a number.
+const LEN_MAX: u64 = 64 * 1024;
+/// How often a wait looks again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Who serves a store, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    /// The keeper's process id.
+    pub(crate) pid: u32,
+    /// Where the store is mounted, absolute.
+    pub(crate) mountpoint: PathBuf,
+}
+
+/// The right to serve a store, for as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _file: File,
+}
+
+/// What came of asking for a claim.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// It is ours.
+    Granted(Claim),
+    /// A living keeper has it. `None`: it has not yet said who it is.
+    Held(Option<Holder>),
+}
+
+impl Claim {
+    /// Claims the store for this process.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub(crate) fn take(store: &Path, mountpoint: &Path) -> io::Result<Asked> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(store.join(FILE))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Asked::Held(read(&mut file))),
+            Err(error) => return Err(error.into()),
+        }
+        let holder = Holder { pid: std::process::id(), mountpoint: mountpoint.to_owned() };
+        file.set_len(0)?;
+        file.write_all(&serde_json::to_vec(&holder)?)?;
+        Ok(Asked::Granted(Self { _file: file }))
+    }
+}
+
+/// The living keeper of a store.
+///
+/// # Errors
+///
+/// The operating system's. A store without the file has no keeper.
+pub(crate) fn holder(store: &Path) -> io::Result<Option<Holder>> {
+    let mut file = match File::open(store.join(FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(read(&mut file)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until no keeper lives, at most `patience`; answers whether none does.
+///
+/// # Errors
+///
+/// The operating system's.
+pub(crate) fn wait_until_free(store: &Path, patience: Duration) -> io::Result<bool> {
+    for _ in 0..=patience.as_millis() / PAUSE.as_millis() {
+        if holder(store)?.is_none() {
+            return Ok(true);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(false)
+}
+
+fn read(file: &mut File) -> Option<Holder> {
+    let mut bytes = Vec::new();
+    file.rewind().ok()?;
+    file.take(LEN_MAX).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_names_its_holder_and_ends_with_it() {
+        let store = tempfile::tempdir().expect("a temporary directory");
+        let place = Path::new("/some/where");
+        assert_eq!(holder(store.path()).expect("no file"), None);
+        let Asked::Granted(claim) = Claim::take(store.path(), place).expect("free") else {
+            panic!("nobody else is here")
+        };
+        let expected = Holder { pid: std::process::id(), mountpoint: place.to_owned() };
+        assert_eq!(holder(store.path()).expect("readable"), Some(expected.clone()));
+        match Claim::take(store.path(), Path::new("/else")).expect("readable") {
+            Asked::Held(held) => assert_eq!(held, Some(expected)),
+            Asked::Granted(_) => panic!("claimed twice"),
+        }
+        drop(claim);
+        assert_eq!(holder(store.path()).expect("readable"), None);
+        assert!(wait_until_free(store.path(), Duration::ZERO).expect("readable"));
+    }
+
+    #[test]
+    fn a_claim_that_says_nothing_is_still_held() {
+        let store = tempfile::tempdir().expect("a temporary directory");
+        let _claim = Claim::take(store.path(), Path::new("/a")).expect("free");
+        std::fs::write(store.path().join(FILE), b"not json").expect("writable");
+        let asked = Claim::take(store.path(), Path::new("/a")).expect("readable");
+        assert!(matches!(asked, Asked::Held(None)), "{asked:?}");
+    }
+}

@@ -1,0 +1,347 @@
+//! What commands and the daemon say to each other over the control socket.
+//!
+//! ```text
+//! client                                   server
+//!   {"call":"hello","protocol":1,...}\n  ->
+//!                                        <-  {"answer":"hello","protocol":1,...}\n
+//!   {"call":"edit","request":"9f..",..}\n ->
+//!                                        <-  {"answer":"done",...}\n  or  {"answer":"failed",..}\n
+//! ```
+//!
+//! One JSON document a line, one answer a call, at most [`LINE_LEN_MAX`] bytes a line. An edit
+//! carries a [`RequestId`], so a client whose connection broke before the answer can ask what
+//! became of it. Nothing here opens a socket; [`Wire`] speaks over any stream.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+
+use resolver::{
+    Category, GenerationNumber, PackageName, Providers, Release, ReleaseId, RequestId, Spec, Why,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::CommandError;
+
+/// Version of the protocol.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest line, in bytes: room for 10,000 specs and as many changes.
+pub const LINE_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// Longest line of a caller who may not change the store.
+pub const READER_LINE_LEN_MAX: usize = 4 * 1024;
+
+/// Bytes that are read at once.
+const CHUNK_LEN: usize = 64 * 1024;
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Call {
+    /// First on a connection.
+    Hello {
+        /// [`PROTOCOL`] of the client.
+        protocol: u32,
+    },
+    /// How the daemon is.
+    Status,
+    /// Change the store.
+    Edit {
+        /// The client's name for this call.
+        request: RequestId,
+        /// Sent before, on a connection that broke.
+        again: bool,
+        /// What to change.
+        edit: Edit,
+    },
+    /// What became of an edit.
+    Outcome {
+        /// Its name.
+        request: RequestId,
+    },
+    /// Unmount and end.
+    Unmount {
+        /// Even while it is in use.
+        lazy: bool,
+    },
+}
+
+/// A change of the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "edit", rename_all = "snake_case")]
+pub enum Edit {
+    /// Select these; keep all else.
+    Select {
+        /// One spec a package.
+        specs: Vec<Spec>,
+        /// Who wins every contest it is in.
+        providers: Vec<PackageName>,
+    },
+    /// Select these no more.
+    Unselect {
+        /// The packages.
+        packages: Vec<PackageName>,
+    },
+    /// Make the selections equal to these.
+    Apply {
+        /// One spec a package.
+        specs: Vec<Spec>,
+        /// Decided contests.
+        providers: Providers,
+    },
+    /// Back to the state before the last change.
+    Undo,
+    /// Forward again.
+    Redo,
+    /// Back to the state of one generation.
+    Restore {
+        /// Its number; 0 is the empty state.
+        to: GenerationNumber,
+    },
+    /// Add a release whose object is in the store.
+    Publish {
+        /// Its record.
+        release: Box<Release>,
+    },
+    /// Remove release records.
+    Remove {
+        /// Their names.
+        releases: Vec<ReleaseId>,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// To hello.
+    Hello {
+        /// [`PROTOCOL`] of the daemon.
+        protocol: u32,
+    },
+    /// To status.
+    Status(Box<DaemonStatus>),
+    /// The edit is done: durable, and visible unless it says otherwise.
+    Done(Done),
+    /// To outcome.
+    Outcome {
+        /// `None`: it was never done.
+        done: Option<Done>,
+    },
+    /// Unmounting has begun.
+    Unmounting,
+    /// Not done.
+    Failed(CommandError),
+}
+
+/// How a daemon is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// What it shows.
+    pub generation: GenerationNumber,
+    /// What the mount knows of itself.
+    pub live: LiveStatus,
+}
+
+/// What the mount knows of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveStatus {
+    /// Where it is mounted.
+    pub mountpoint: std::path::PathBuf,
+    /// Process id of the keeper.
+    pub keeper_pid: u32,
+    /// Process id of the server.
+    pub server_pid: u32,
+    /// Servers that the keeper has replaced.
+    pub server_restarts: u64,
+    /// Seconds since 1970 at which the mount was made.
+    pub mounted_at: i64,
+    /// The generation that the kernel was last told of completely.
+    pub announced: GenerationNumber,
+    /// Requests of the kernel since the mount, by operation.
+    pub requests: Vec<(String, u64)>,
+    /// Things the user should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// An edit that was carried out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "done", rename_all = "snake_case")]
+pub enum Done {
+    /// The selections.
+    Switched(Switched),
+    /// A release was added, or was there.
+    Published {
+        /// Its name.
+        release: ReleaseId,
+        /// Whether it was not there before.
+        new: bool,
+        /// Why the kernel could not be told, when it could not.
+        unshown: Option<String>,
+    },
+    /// Release records were removed.
+    Removed {
+        /// Their names.
+        releases: Vec<ReleaseId>,
+        /// Why the kernel could not be told, when it could not.
+        unshown: Option<String>,
+    },
+}
+
+/// How the selections changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Switched {
+    /// The generation before.
+    pub before: GenerationNumber,
+    /// The generation after; the same when there was nothing to do.
+    pub after: GenerationNumber,
+    /// Packages whose release changed, by name.
+    pub changes: Vec<Swap>,
+    /// What the user should be told beside that, one sentence each.
+    pub notes: Vec<String>,
+    /// Why the kernel could not be told, when it could not.
+    pub unshown: Option<String>,
+}
+
+/// One package's change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// The package.
+    pub package: PackageName,
+    /// Where it lives.
+    pub category: Category,
+    /// What was selected.
+    pub from: Option<ReleaseId>,
+    /// What is selected.
+    pub to: Option<ReleaseId>,
+    /// Why, when something is.
+    pub why: Option<Why>,
+}
+
+impl From<&resolver::Change> for Swap {
+    fn from(change: &resolver::Change) -> Self {
+        Self {
+            package: change.package.clone(),
+            category: change.category.clone(),
+            from: change.from.clone(),
+            to: change.to.clone(),
+            why: change.why.clone(),
+        }
+    }
+}
+
+/// The swaps that lead from one state to another, by package.
+#[must_use]
+pub fn swaps(from: &resolver::Selections, to: &resolver::Selections) -> Vec<Swap> {
+    let names: BTreeSet<_> = from.packages.keys().chain(to.packages.keys()).collect();
+    let swap = |name: &PackageName| {
+        let (old, new) = (from.packages.get(name), to.packages.get(name));
+        let present = new.or(old)?;
+        (old.map(|old| &old.release) != new.map(|new| &new.release)).then(|| Swap {
+            package: name.clone(),
+            category: present.category.clone(),
+            from: old.map(|old| old.release.clone()),
+            to: new.map(|new| new.release.clone()),
+            why: new.map(|new| new.why.clone()),
+        })
+    };
+    names.into_iter().filter_map(swap).collect()
+}
+
+/// Why a line could not be sent or received.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// The operating system's.
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    /// The other side went away in the middle of a line.
+    #[error("the connection ended in the middle of a line")]
+    Truncated,
+    /// A line is longer than allowed.
+    #[error("a line is longer than {limit} bytes")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// A line is not the JSON that was expected.
+    #[error("a line is not understood")]
+    Garbage(#[source] serde_json::Error),
+}
+
+/// Lines of JSON over a stream.
+#[derive(Debug)]
+pub struct Wire<S> {
+    stream: S,
+    /// Received and not yet handed out.
+    buffer: Vec<u8>,
+}
+
+impl<S: Read + Write> Wire<S> {
+    /// Speaks over `stream`, which must block and should have time limits.
+    pub const fn new(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends one line.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Io`]; [`WireError::TooLong`] before anything is sent.
+    pub fn send<T: Serialize>(&mut self, document: &T) -> Result<(), WireError> {
+        let mut line = serde_json::to_vec(document).map_err(WireError::Garbage)?;
+        if line.len() >= LINE_LEN_MAX {
+            return Err(WireError::TooLong { limit: LINE_LEN_MAX });
+        }
+        line.push(b'\n');
+        self.stream.write_all(&line)?;
+        Ok(self.stream.flush()?)
+    }
+
+    /// Receives one line of at most `limit` bytes; `None` when the other side has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`]; after any the stream is of no more use.
+    pub fn receive<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, WireError> {
+        let mut searched = 0;
+        let end = loop {
+            if let Some(at) = self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
+                break searched + at;
+            }
+            searched = self.buffer.len();
+            if searched > limit {
+                return Err(WireError::TooLong { limit });
+            }
+            if !self.fill()? {
+                return if searched == 0 { Ok(None) } else { Err(WireError::Truncated) };
+            }
+        };
+        if end > limit {
+            return Err(WireError::TooLong { limit });
+        }
+        let document = serde_json::from_slice(&self.buffer[..end]).map_err(WireError::Garbage)?;
+        self.buffer.drain(..=end);
+        Ok(Some(document))
+    }
+
+    /// Reads some more; `false` at the end.
+    fn fill(&mut self) -> Result<bool, WireError> {
+        let mut chunk = vec![0; CHUNK_LEN];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(false),
+                Ok(len) => {
+                    self.buffer.extend_from_slice(&chunk[..len]);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! The only writer to standard output and standard error.
+//!
+//! Data goes to standard output, everything else to standard error. Control characters in texts
+//! that came from outside are shown escaped, so that no name can talk to the terminal.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::error::{CommandError, Kind};
+use crate::host::Stopwatch;
+
+/// How long something may take before a progress bar appears.
+const PROGRESS_AFTER: Duration = Duration::from_millis(500);
+
+/// For `error:`.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// For `warning:` and `note:`.
+const NOTE: Style = AnsiColor::Yellow.on_default().bold();
+/// For `hint:` and `cause:`.
+const HINT: Style = AnsiColor::Cyan.on_default();
+/// For what is selected.
+const SELECTED: Style = AnsiColor::Green.on_default().bold();
+
+/// Standard output and standard error of one command.
+#[derive(Debug)]
+pub(crate) struct Report {
+    json: bool,
+    quiet: bool,
+    out: AutoStream<io::Stdout>,
+    err: AutoStream<io::Stderr>,
+}
+
+impl Report {
+    /// With colours where they can be shown, or as chosen.
+    pub(crate) fn new(json: bool, quiet: bool, color: ColorChoice) -> Self {
+        Self {
+            json,
+            quiet,
+            out: AutoStream::new(io::stdout(), color),
+            err: AutoStream::new(io::stderr(), color),
+        }
+    }
+
+    /// Whether a document is wanted in place of text.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.json
+    }
+
+    /// Data: as given, to standard output.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::BrokenPipe`] when nobody reads it any more.
+    pub(crate) fn data(&mut self, text: &str) -> Result<(), CommandError> {
+        self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::BrokenPipe => CommandError::new(Kind::BrokenPipe, "broken pipe"),
+                _ => CommandError::new(Kind::Failed, "writing to standard output").because(&error),
+            }
+        })
+    }
+
+    /// The line that says that a command did what it was asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Report::data`].
+    pub(crate) fn success(&mut self, text: &str) -> Result<(), CommandError> {
+        if self.quiet { Ok(()) } else { self.data(&format!("{text}\n")) }
+    }
+
+    /// Something to know beside that, one sentence.
+    pub(crate) fn note(&mut self, text: &str) {
+        if !self.quiet {
+            self.say(&format!("{NOTE}note{NOTE:#}: {}\n", printable(text)));
+        }
+    }
+
+    /// A next command.
+    pub(crate) fn hint(&mut self, text: &str) {
+        if !self.quiet {
+            self.say(&format!("{HINT}hint{HINT:#}: {}\n", printable(text)));
+        }
+    }
+
+    /// What could not be done, why, and what to type next.
+    pub(crate) fn error(&mut self, error: &CommandError) {
+        let mut text = format!("{ERROR}error{ERROR:#}: {}\n", printable(&error.message));
+        for cause in &error.causes {
+            // Some causes, such as that of a TOML file, are drawings of several lines.
+            for (index, line) in cause.trim_end().lines().enumerate() {
+                let head =
+                    if index == 0 { format!("{HINT}cause{HINT:#}: ") } else { "       ".into() };
+                push_line(&mut text, &format!("{head}{}", printable(line)));
+            }
+        }
+        for hint in &error.hints {
+            push_line(&mut text, &format!("{HINT}hint{HINT:#}: {}", printable(hint)));
+        }
+        self.say(&text);
+    }
+
+    /// As given, to standard error.
+    pub(crate) fn say(&mut self, text: &str) {
+        // There is nowhere left to complain to.
+        self.err.write_all(text.as_bytes()).ok();
+    }
+
+    /// A document of the schema `dynfs.<command>/1`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Report::data`].
+    pub(crate) fn document<T: Serialize>(
+        &mut self,
+        command: &str,
+        body: &T,
+    ) -> Result<(), CommandError> {
+        let document = Document { schema: format!("dynfs.{command}/1"), body };
+        let text = serde_json::to_string_pretty(&document)
+            .map_err(|error| CommandError::new(Kind::Failed, "writing JSON").because(&error))?;
+        self.data(&format!("{text}\n"))
+    }
+
+    /// A bar for something that may take long; nothing is drawn where nobody looks.
+    pub(crate) fn progress(&self, what: &'static str) -> Progress {
+        let draw = !self.quiet && !self.json && io::stderr().is_terminal();
+        Progress::new(what, draw)
+    }
+}
+
+fn push_line(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("writing into a String cannot fail");
+}
+
+/// A JSON document: its schema comes first.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: String,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+/// The text with the star that begins the line of something selected in colour.
+pub(crate) fn starred(text: &str) -> String {
+    text.split_inclusive('\n')
+        .map(|line| match line.strip_prefix('*') {
+            Some(rest) => format!("{SELECTED}*{SELECTED:#}{rest}"),
+            None => line.to_owned(),
+        })
+        .collect()
+}
+
+/// The text with control characters escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// Says what is wrong before the options are known.
+pub(crate) fn fail_early(error: &CommandError) -> ExitCode {
+    Report::new(false, false, ColorChoice::Auto).error(error);
+    ExitCode::from(error.kind.exit_code())
+}
+
+/// A progress bar that appears when something takes longer than half a second.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    draw: bool,
+    started: Stopwatch,
+    what: &'static str,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    fn new(what: &'static str, draw: bool) -> Self {
+        let bar = ProgressBar::hidden();
+        bar.set_style(ProgressStyle::default_spinner());
+        let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { bar, draw, started: Stopwatch::start(), what, files, bytes }
+    }
+
+    /// `done` of `total` are done; a total of 0 is not known.
+    pub(crate) fn step(&self, done: u64, total: u64) {
+        if self.appears() {
+            let of = if total > 0 { format!(" of {total}") } else { String::new() };
+            self.bar.set_message(format!("{} {done}{of}", self.what));
+            self.bar.tick();
+        }
+    }
+
+    /// Takes it away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Whether it is to be drawn by now.
+    fn appears(&self) -> bool {
+        if !self.draw || self.started.elapsed() < PROGRESS_AFTER {
+            return false;
+        }
+        if self.bar.is_hidden() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        true
+    }
+}
+
+impl tools::directory::Progress for Progress {
+    fn file(&self, bytes: u64) {
+        let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.appears() {
+            self.bar.set_message(format!("{} {files} files, {}", self.what, HumanBytes(bytes)));
+            self.bar.tick();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb\nc\u{9b}"), "a\\u{1b}[31mb\\nc\\u{9b}");
+        assert_eq!(printable("plain -> text"), "plain -> text");
+    }
+
+    #[test]
+    fn the_schema_comes_first() {
+        #[derive(Serialize)]
+        struct Body {
+            a: u32,
+        }
+        let document = Document { schema: "dynfs.x/1".to_owned(), body: &Body { a: 1 } };
+        let text = serde_json::to_string(&document).unwrap();
+        assert_eq!(text, r#"{"schema":"dynfs.x/1","a":1}"#);
+    }
+}

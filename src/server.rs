@@ -1,0 +1,229 @@
+//! The server: everything but the keeper's few things. It may be killed at any moment; every start
+//! is a take-over, the first one too.
+//!
+//! The order of a start is the promise of the two processes. First serve and have unanswered
+//! requests repeated; only then ask for the writer's lock, open the index and announce: all three
+//! may have to wait for a dead server's last thread, which waits for an answer of ours.
+//!
+//! ```text
+//! map the memory file -> newest generation -> DynFs -> take the connection over -> serve, resend
+//!                                                      `-> lock -> engine -> catch up -> control
+//! ```
+
+mod announcer;
+#[cfg(debug_assertions)]
+mod fault;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use resolver::{Generation, View};
+use rustix::net::{SendFlags, send};
+use store_fs::fuse::{Negotiated, Session};
+use store_fs::{DynFs, Memory, OsDisk, Shown, Store, StoreError, Writer};
+
+use self::announcer::{Announcer, Mounted};
+use crate::control::{self, Live, Service};
+use crate::engine::Engine;
+use crate::keeper::words_of;
+use crate::protocol::LiveStatus;
+use crate::{host, sys};
+
+/// Fewest threads that answer the kernel: one may wait for the disk while another answers.
+const THREADS_MIN: usize = 2;
+/// Most of them; each reserves 16 MiB of address space and uses little of it.
+const THREADS_MAX: usize = 16;
+/// How often a server asks again for a lock that a dead or a short-lived writer still holds.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// What the keeper handed over.
+struct Handed {
+    store: PathBuf,
+    mountpoint: PathBuf,
+    keeper: u32,
+    restarts: u64,
+    device: OwnedFd,
+    memory: Arc<Memory>,
+    control: UnixListener,
+    line: Arc<Line>,
+}
+
+/// The line to the keeper.
+#[derive(Debug)]
+struct Line(OwnedFd);
+
+impl Line {
+    /// Says something. A keeper that is gone cannot hear, and the mount goes on all the same.
+    fn say(&self, message: &[u8]) {
+        if let Err(error) = send(&self.0, message, SendFlags::NOSIGNAL) {
+            tracing::warn!("the keeper does not hear: {error}");
+        }
+    }
+}
+
+/// Runs the hidden subcommand.
+pub(crate) fn main(arguments: &[String]) -> ExitCode {
+    abort_on_panic();
+    #[cfg(debug_assertions)]
+    fault::install();
+    let handed = match hand_over(arguments) {
+        Ok(handed) => handed,
+        Err(error) => {
+            tracing::error!("the keeper's words are not understood: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let line = Arc::clone(&handed.line);
+    match serve(handed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let words = words_of(error.as_ref());
+            tracing::error!("{words}");
+            line.say(format!("F{words}").as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A thread that panics must not take a request with it: the library would answer EIO and lose the
+/// thread. A dead server is replaced, and its requests are answered by the next one.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+fn hand_over(arguments: &[String]) -> io::Result<Handed> {
+    let [store, mountpoint, keeper, restarts, device, memory, control, line] = arguments else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let number = |text: &String| text.parse().map_err(|_| io::ErrorKind::InvalidInput);
+    let adopt = |text: &String| sys::adopt(number(text)?);
+    Ok(Handed {
+        store: store.into(),
+        mountpoint: mountpoint.into(),
+        keeper: keeper.parse().map_err(|_| io::ErrorKind::InvalidInput)?,
+        restarts: restarts.parse().map_err(|_| io::ErrorKind::InvalidInput)?,
+        device: adopt(device)?,
+        memory: Arc::new(Memory::map(adopt(memory)?)?),
+        control: UnixListener::from(adopt(control)?),
+        line: Arc::new(Line(adopt(line)?)),
+    })
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn serve(handed: Handed) -> Result<(), Failure> {
+    let Handed { store: directory, mountpoint, keeper, restarts, .. } = handed;
+    let Handed { device, memory, control, line, .. } = handed;
+    let words = memory.negotiated();
+    let (agreed, mounted_at) =
+        words.and_then(|words| parse_words(&words)).ok_or("the memory file lacks the handshake")?;
+    let store = Arc::new(Store::open(OsDisk::open(&directory)?)?);
+    let shown = newest(&store)?;
+    if memory.counts().iter().all(|(_, count)| *count == 0) {
+        // Nothing was ever answered, so there is nothing that the kernel would have to forget.
+        memory.set_announced(shown.generation);
+    }
+    let fs = Arc::new(DynFs::new(Arc::clone(&store), Arc::clone(&memory), shown));
+    let threads = thread::available_parallelism().map_or(THREADS_MIN, usize::from);
+    let threads = threads.clamp(THREADS_MIN, THREADS_MAX);
+    let session =
+        Session::take_over(device, &agreed, Arc::clone(&fs), Arc::clone(&memory), threads)?;
+    let announcer = Announcer::start(session.kernel(), Arc::clone(&line))?;
+    let mounted = Mounted::new(fs, Arc::clone(&memory), announcer);
+    let status_memory = Arc::clone(&memory);
+    let live = move || LiveStatus {
+        mountpoint: mountpoint.clone(),
+        keeper_pid: keeper,
+        server_pid: std::process::id(),
+        server_restarts: restarts,
+        mounted_at,
+        announced: status_memory.announced(),
+        requests: status_memory
+            .counts()
+            .into_iter()
+            .map(|(operation, count)| (operation.name().to_owned(), count))
+            .collect(),
+        notes: Vec::new(),
+    };
+    let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let commands = thread::Builder::new().name("engine".into()).spawn(move || {
+        if let Err(error) = command(&directory, store, mounted, &control, Arc::new(live), &stop) {
+            // A new server may do better; the kernel's requests are safe with it.
+            tracing::error!("the engine cannot go on: {}", words_of(error.as_ref()));
+            std::process::exit(1);
+        }
+    })?;
+    line.say(b"R");
+    session.run()?;
+    // Unmounted. An edit that runs is finished, and its client answered.
+    drop(stopper);
+    commands.join().map_err(|_| "the engine's thread panicked")?;
+    Ok(())
+}
+
+/// Becomes the writer, tells the kernel what it has missed, and then takes commands.
+fn command(
+    directory: &Path,
+    store: Arc<Store<OsDisk>>,
+    mounted: Mounted<OsDisk>,
+    control: &UnixListener,
+    live: Live,
+    stop: &OwnedFd,
+) -> Result<(), Failure> {
+    let writer = wait_for_lock(&store)?;
+    let mounted = Arc::new(mounted);
+    let show = Box::new(Arc::clone(&mounted));
+    let engine = Arc::new(Engine::open(Arc::clone(&store), writer, show, host::arch())?);
+    mounted.catch_up(&store, engine.shown())?;
+    let owner = control::owner_of(directory)?;
+    let service = Service { engine, live, owner, unmount: None };
+    control::serve(control, &service, stop.as_fd())?;
+    Ok(())
+}
+
+fn wait_for_lock(store: &Store<OsDisk>) -> Result<Writer, StoreError> {
+    loop {
+        match store.writer() {
+            Err(StoreError::Locked { .. }) => thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+}
+
+/// What a store shows before anything is changed: its newest generation.
+fn newest(store: &Store<OsDisk>) -> Result<Shown, Failure> {
+    let (catalog, damaged) = store.catalog(host::arch())?;
+    for error in damaged {
+        tracing::error!("{}", words_of(&error));
+    }
+    let generation = store.newest()?;
+    let system = generation.as_ref().map(|generation| &generation.system);
+    let view = system.map_or_else(View::default, |system| View::compile(system, &catalog));
+    let number = |generation: &Generation| generation.number;
+    Ok(Shown {
+        generation: generation.as_ref().map(number).unwrap_or_default(),
+        view: Arc::new(view),
+        catalog: Arc::new(catalog),
+        generations: Arc::new(store.generations()?.into_iter().collect()),
+    })
+}
+
+/// What the keeper left in the memory file: the handshake, and when it mounted.
+///
+/// ```text
+/// negotiated:16 mounted_at:8
+/// ```
+fn parse_words(words: &[u8]) -> Option<(Negotiated, i64)> {
+    let (agreed, at) = words.split_at_checked(Negotiated::LEN)?;
+    Some((Negotiated::from_bytes(agreed)?, i64::from_ne_bytes(at.try_into().ok()?)))
+}

@@ -1,0 +1,124 @@
+//! Show and announce: the one thread that talks to the kernel on its own account.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use resolver::{GenerationNumber, View};
+use store_fs::fs::announce;
+use store_fs::fuse::FuseKernel;
+use store_fs::{Announcement, Disk, DynFs, Memory, Shown, Store, StoreError};
+
+use super::Line;
+use crate::engine::Show;
+
+/// One thing to tell, and where to say that it was told.
+type Order = (Announcement, Sender<io::Result<()>>);
+
+/// The thread that tells the kernel. It holds no lock, because the kernel makes it wait for every
+/// lookup that runs in the directory it speaks of.
+#[derive(Debug)]
+pub(super) struct Announcer {
+    orders: Sender<Order>,
+}
+
+impl Announcer {
+    pub(super) fn start(kernel: FuseKernel, line: Arc<Line>) -> io::Result<Self> {
+        let (orders, waiting) = unbounded();
+        let run = move || run(&kernel, &line, &waiting);
+        thread::Builder::new().name("announcer".into()).spawn(run)?;
+        Ok(Self { orders })
+    }
+
+    /// Returns when the kernel has been told.
+    fn tell(&self, announcement: Announcement) -> io::Result<()> {
+        let (told, answer) = bounded(1);
+        let gone = || io::Error::other("the announcing thread has ended");
+        self.orders.send((announcement, told)).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
+    }
+}
+
+fn run(kernel: &FuseKernel, line: &Line, waiting: &Receiver<Order>) {
+    for (announcement, told) in waiting {
+        // Killed in here, this process looks alive to everybody who does not look closely.
+        line.say(b"A");
+        let result = announce(kernel, &announcement);
+        line.say(b"a");
+        if told.send(result).is_err() {
+            tracing::debug!("nobody waited for an announcement");
+        }
+    }
+}
+
+/// The mounted file system: shows, then has the kernel told.
+#[derive(Debug)]
+pub(super) struct Mounted<D: Disk> {
+    fs: Arc<DynFs<D>>,
+    memory: Arc<Memory>,
+    announcer: Announcer,
+}
+
+impl<D: Disk> Mounted<D> {
+    pub(super) fn new(fs: Arc<DynFs<D>>, memory: Arc<Memory>, announcer: Announcer) -> Self {
+        Self { fs, memory, announcer }
+    }
+
+    /// Shows `now`, and tells the kernel what it has not been told by servers before this one.
+    ///
+    /// # Errors
+    ///
+    /// The store's, when the last announced generation cannot be read; the kernel's.
+    pub(super) fn catch_up(&self, store: &Store<D>, now: Shown) -> Result<(), super::Failure> {
+        let told = self.last_told(store, &now)?;
+        let generation = now.generation;
+        // What this server itself has answered since it began, should the store have changed.
+        self.announcer.tell(self.fs.show(now))?;
+        let promised = self.memory.promised();
+        self.tell(self.fs.catch_up(&told, &promised), generation)?;
+        Ok(())
+    }
+
+    fn last_told(&self, store: &Store<D>, now: &Shown) -> Result<Shown, StoreError> {
+        let generation = self.memory.announced();
+        let view = if generation == GenerationNumber(0) {
+            View::default()
+        } else {
+            View::compile(&store.generation(generation)?.system, &now.catalog)
+        };
+        let generations = now.generations.range(..=generation).copied().collect();
+        Ok(Shown {
+            generation,
+            view: Arc::new(view),
+            catalog: Arc::clone(&now.catalog),
+            generations: Arc::new(generations),
+        })
+    }
+
+    fn tell(&self, announcement: Announcement, generation: GenerationNumber) -> io::Result<()> {
+        self.announcer.tell(announcement)?;
+        self.memory.set_announced(generation);
+        self.memory.keep_promises();
+        Ok(())
+    }
+}
+
+impl<D: Disk> Show for Arc<Mounted<D>> {
+    fn promise(&self, names: &[String]) -> io::Result<()> {
+        self.memory.promise(names)
+    }
+
+    fn show(&self, next: Shown) -> io::Result<()> {
+        #[cfg(debug_assertions)]
+        super::fault::point("published");
+        let generation = next.generation;
+        let announcement = self.fs.show(next);
+        #[cfg(debug_assertions)]
+        super::fault::point("shown");
+        self.tell(announcement, generation)?;
+        #[cfg(debug_assertions)]
+        super::fault::point("announced");
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! Faults on request, for tests of what a crash leaves behind. Not in release builds.
+//!
+//! ```text
+//! DYNFS_TEST_CRASH=<point>:<token>   abort at the point, once: if the file <token> could be removed
+//! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name, once likewise
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crate::host;
+
+/// Dies here when a test asked for it.
+pub(super) fn point(name: &str) {
+    if let Some((wanted, token)) = read("DYNFS_TEST_CRASH")
+        && wanted == name
+        && used_up(&token)
+    {
+        std::process::abort();
+    }
+}
+
+/// Makes lookups stall when a test asked for it.
+pub(super) fn install() {
+    let Some((wanted, token)) = read("DYNFS_TEST_STALL") else { return };
+    let stall = move |name: &[u8]| {
+        if name == wanted.as_bytes() && used_up(&token) {
+            loop {
+                thread::park();
+            }
+        }
+    };
+    if store_fs::fuse::hook::BEFORE_LOOKUP.set(Box::new(stall)).is_err() {
+        tracing::warn!("lookups stall already");
+    }
+}
+
+fn read(variable: &str) -> Option<(String, PathBuf)> {
+    let text = host::variable(variable)?;
+    let (name, token) = text.split_once(':')?;
+    Some((name.to_owned(), token.into()))
+}
+
+/// Whether the token was there; it is not any more.
+fn used_up(token: &Path) -> bool {
+    std::fs::remove_file(token).is_ok()
+}

@@ -1,0 +1,413 @@
+//! A directory of the operating system, through descriptors relative to it.
+//!
+//! ```text
+//! temp   open(O_TMPFILE)                     no name, gone with its descriptor
+//! link   linkat(/proc/self/fd/N -> name)     EEXIST when taken: the kernel decides the race
+//! ```
+//!
+//! File systems without `O_TMPFILE` get `tmp/<pid>-<number>` instead, locked while it is written,
+//! so that leftovers can be told from work in progress.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::num::NonZeroU64;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::fs::{
+    Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, StatxFlags, fadvise, fchmod,
+    flock, fsync, ioctl_ficlone, linkat, mkdirat, openat, renameat, statx, syncfs, unlinkat,
+};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::process::{Pid, test_kill_process};
+
+use super::{Caching, Disk, Listed, ListedKind, Lock, Locking, Stamp, TMP_DIR};
+use crate::StoreError;
+
+/// `RWF_DONTCACHE` of Linux 6.14: read, and keep nothing in the page cache.
+const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+/// Most bytes of a lock file that are read: a process id in decimal.
+const PID_TEXT_LEN_MAX: u64 = 32;
+
+/// Numbers of named temporary files: unique within this process, whatever disk they are on.
+static NEXT_TEMP: AtomicU64 = AtomicU64::new(0);
+
+/// A directory of the operating system.
+#[derive(Debug)]
+pub struct OsDisk {
+    root: PathBuf,
+    dir: OwnedFd,
+    /// The file system has nameless files, as far as is known.
+    nameless: AtomicBool,
+    /// The file system can read past its cache, as far as is known.
+    dontcache: AtomicBool,
+}
+
+/// A file being written.
+#[derive(Debug)]
+pub struct OsTemp {
+    file: File,
+    /// Its name, where it must have one, and the directory that the name is relative to.
+    named: Option<(OwnedFd, PathBuf)>,
+}
+
+impl Drop for OsTemp {
+    fn drop(&mut self) {
+        if let Some((dir, name)) = &self.named {
+            // Nothing can be done about a failure here: the next writer sweeps the leftover away.
+            _ = unlinkat(dir, name, AtFlags::empty());
+        }
+    }
+}
+
+/// A file open for reading.
+#[derive(Debug)]
+pub struct OsFile(File);
+
+impl OsDisk {
+    /// The directory at `root`, which must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Absent`] or [`StoreError::Io`].
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = match openat(CWD, root, flags, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                return Err(StoreError::Absent { path: root.to_owned() });
+            }
+            Err(errno) => return Err(io_error("opening", root, errno.into())),
+        };
+        Ok(Self {
+            root: root.to_owned(),
+            dir,
+            nameless: AtomicBool::new(true),
+            dontcache: AtomicBool::new(true),
+        })
+    }
+
+    /// Creates the directory (mode 0755) and its parents when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn create(root: &Path) -> Result<Self, StoreError> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(root)
+            .map_err(|source| io_error("creating", root, source))?;
+        Self::open(root)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// As if the file system had no nameless files and could not read past its cache.
+    #[cfg(test)]
+    pub(crate) fn plain(self) -> Self {
+        self.nameless.store(false, Ordering::Relaxed);
+        self.dontcache.store(false, Ordering::Relaxed);
+        self
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&self.dir, path, flags, Mode::empty())?)
+    }
+
+    fn named_temp(&self) -> io::Result<OsTemp> {
+        let number = NEXT_TEMP.fetch_add(1, Ordering::Relaxed);
+        let path = Path::new(TMP_DIR).join(format!("{}-{number}", std::process::id()));
+        self.create_dir(Path::new(TMP_DIR))?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&self.dir, &path, flags, Mode::from_raw_mode(0o600))?;
+        let temp = OsTemp { file: File::from(file), named: Some((self.dir.try_clone()?, path)) };
+        // Held as long as the file is open: see `sweep`.
+        flock(&temp.file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(temp)
+    }
+
+    /// Links by descriptor, which works for a file with or without a name.
+    fn link_open(&self, file: &File, path: &Path) -> rustix::io::Result<()> {
+        let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+        match linkat(CWD, source, &self.dir, path, AtFlags::SYMLINK_FOLLOW) {
+            // Without /proc. If it is the directory of `path` that is missing, this fails alike.
+            Err(Errno::NOENT) => linkat(file, "", &self.dir, path, AtFlags::EMPTY_PATH),
+            done => done,
+        }
+    }
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { action, path: path.to_owned(), source }
+}
+
+/// Whether a leftover of this name belongs to a process that is no more. A name of another form
+/// was not written by this program and stays.
+fn is_of_dead(name: &OsStr) -> bool {
+    let pid = name
+        .to_str()
+        .and_then(|name| name.split_once('-'))
+        .and_then(|(pid, _)| pid.parse().ok())
+        .filter(|pid: &i32| *pid > 0)
+        .and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(
+    buffer: &mut [u8],
+    offset: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match read(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+impl Disk for OsDisk {
+    type Temp = OsTemp;
+    type File = OsFile;
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
+        match mkdirat(&self.dir, path, Mode::from_raw_mode(0o755)) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
+        let dir = match self.open_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            dir => dir?,
+        };
+        let mut listed = Vec::new();
+        for entry in Dir::new(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let name = OsStr::from_bytes(name).to_owned();
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                let path = path.join(&name);
+                let stat = statx(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
+                kind = FileType::from_raw_mode(stat.stx_mode.into());
+            }
+            let kind = match kind {
+                FileType::RegularFile => ListedKind::File,
+                FileType::Directory => ListedKind::Dir,
+                _ => ListedKind::Other,
+            };
+            listed.push(Listed { name, kind });
+        }
+        listed.sort_unstable();
+        Ok(listed)
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
+        let stat = match statx(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
+        {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
+            return Ok(None);
+        }
+        Ok(Some(Stamp {
+            inode: stat.stx_ino,
+            len: stat.stx_size,
+            changed_secs: stat.stx_ctime.tv_sec,
+            changed_nanos: stat.stx_ctime.tv_nsec,
+        }))
+    }
+
+    fn open_file(&self, path: &Path) -> io::Result<Option<OsFile>> {
+        // NONBLOCK: a fifo in the place of a file must not stop us.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match openat(&self.dir, path, flags, Mode::empty()) {
+            Ok(file) => Ok(Some(OsFile(File::from(file)))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn len(&self, file: &OsFile) -> io::Result<u64> {
+        Ok(file.0.metadata()?.len())
+    }
+
+    fn read_at(
+        &self,
+        file: &OsFile,
+        offset: u64,
+        buffer: &mut [u8],
+        caching: Caching,
+    ) -> io::Result<usize> {
+        if caching == Caching::Keep {
+            return fill(buffer, offset, |part, at| file.0.read_at(part, at));
+        }
+        if self.dontcache.load(Ordering::Relaxed) {
+            let past_cache = fill(buffer, offset, |part, at| {
+                Ok(preadv2(&file.0, &mut [IoSliceMut::new(part)], at, DONTCACHE)?)
+            });
+            match past_cache {
+                Err(error) if is_unsupported(&error) => {
+                    self.dontcache.store(false, Ordering::Relaxed);
+                }
+                done => return done,
+            }
+        }
+        let count = fill(buffer, offset, |part, at| file.0.read_at(part, at))?;
+        // Advice only: a refusal changes nothing about the bytes.
+        _ = fadvise(&file.0, offset, NonZeroU64::new(count as u64), Advice::DontNeed);
+        Ok(count)
+    }
+
+    fn temp(&self) -> io::Result<OsTemp> {
+        let mut temp = None;
+        if self.nameless.load(Ordering::Relaxed) {
+            let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+            match openat(&self.dir, ".", flags, Mode::from_raw_mode(0o600)) {
+                Ok(file) => temp = Some(OsTemp { file: File::from(file), named: None }),
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                    self.nameless.store(false, Ordering::Relaxed);
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let temp = match temp {
+            Some(temp) => temp,
+            None => self.named_temp()?,
+        };
+        // Explicitly, since a umask of the caller must not decide who can read the store.
+        fchmod(&temp.file, Mode::from_raw_mode(0o444))?;
+        Ok(temp)
+    }
+
+    fn write(&self, temp: &mut OsTemp, bytes: &[u8]) -> io::Result<()> {
+        temp.file.write_all(bytes)
+    }
+
+    fn reflink(&self, temp: &mut OsTemp, source: &File) -> io::Result<bool> {
+        match ioctl_ficlone(&temp.file, source) {
+            Ok(()) => Ok(true),
+            Err(
+                Errno::OPNOTSUPP
+                | Errno::XDEV
+                | Errno::INVAL
+                | Errno::NOTTY
+                | Errno::NOSYS
+                | Errno::PERM,
+            ) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn read_temp(&self, temp: &OsTemp, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        fill(buffer, offset, |part, at| temp.file.read_at(part, at))
+    }
+
+    fn sync_temp(&self, temp: &OsTemp) -> io::Result<()> {
+        Ok(fsync(&temp.file)?)
+    }
+
+    fn link(&self, temp: &OsTemp, path: &Path) -> io::Result<bool> {
+        match self.link_open(&temp.file, path) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn replace(&self, temp: &OsTemp, path: &Path) -> io::Result<()> {
+        self.create_dir(Path::new(TMP_DIR))?;
+        let number = NEXT_TEMP.fetch_add(1, Ordering::Relaxed);
+        let name = Path::new(TMP_DIR).join(format!("{}-{number}", std::process::id()));
+        self.link_open(&temp.file, &name)?;
+        renameat(&self.dir, &name, &self.dir, path).map_err(|errno| {
+            _ = unlinkat(&self.dir, &name, AtFlags::empty());
+            errno.into()
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<bool> {
+        match unlinkat(&self.dir, path, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        Ok(fsync(self.open_dir(path)?)?)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(syncfs(&self.dir)?)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Locking> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&self.dir, path, flags, Mode::from_raw_mode(0o644))?);
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                file.set_len(0)?;
+                file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+                Ok(Locking::Mine(Lock::Os(file)))
+            }
+            Err(Errno::WOULDBLOCK) => {
+                let mut text = Vec::new();
+                (&file).take(PID_TEXT_LEN_MAX).read_to_end(&mut text)?;
+                let text = String::from_utf8_lossy(&text);
+                Ok(Locking::Held(text.trim().parse().unwrap_or(0)))
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn sweep(&self) -> io::Result<()> {
+        for Listed { name, kind } in self.list(Path::new(TMP_DIR))? {
+            if kind != ListedKind::File || !is_of_dead(&name) {
+                continue;
+            }
+            let path = Path::new(TMP_DIR).join(name);
+            let Some(file) = self.open_file(&path)? else { continue };
+            // A process id says nothing about another pid namespace; the lock does.
+            if flock(&file.0, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                self.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    [Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSYS]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}

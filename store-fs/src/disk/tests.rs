@@ -1,0 +1,252 @@
+//! What every disk promises, and what only a simulated one can show.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use super::beds::{Bed, OsBed, PlainBed, on_every_disk};
+use super::*;
+
+on_every_disk! {
+    written_linked_and_read_back,
+    a_taken_name_is_left_alone,
+    a_temporary_file_that_is_dropped_leaves_nothing,
+    a_name_is_replaced_only_on_request,
+    lists_are_sorted_and_say_what_is_there,
+    what_is_not_there_is_no_error,
+    a_link_into_no_directory_is_not_found,
+    a_lock_is_held_once_and_until_it_is_dropped,
+    a_stamp_tells_two_files_apart,
+}
+
+fn put<D: Disk>(disk: &D, path: &str, bytes: &[u8]) -> bool {
+    let mut temp = disk.temp().unwrap();
+    disk.write(&mut temp, bytes).unwrap();
+    disk.sync_temp(&temp).unwrap();
+    disk.link(&temp, Path::new(path)).unwrap()
+}
+
+fn get<D: Disk>(disk: &D, path: &str) -> Option<Vec<u8>> {
+    let file = disk.open_file(Path::new(path)).unwrap()?;
+    let mut bytes = vec![0; usize::try_from(disk.len(&file).unwrap()).unwrap()];
+    for caching in [Caching::Keep, Caching::Drop, Caching::Drop] {
+        assert_eq!(disk.read_at(&file, 0, &mut bytes, caching).unwrap(), bytes.len());
+    }
+    Some(bytes)
+}
+
+fn written_linked_and_read_back<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    let mut temp = disk.temp().unwrap();
+    disk.write(&mut temp, b"hello ").unwrap();
+    disk.write(&mut temp, b"world").unwrap();
+    let mut part = [0; 100];
+    assert_eq!(disk.read_temp(&temp, 6, &mut part).unwrap(), 5);
+    assert_eq!(&part[..5], b"world");
+    assert!(disk.link(&temp, Path::new("a")).unwrap());
+    drop(temp);
+    assert_eq!(get(&bed.disk(), "a").unwrap(), b"hello world");
+    let file = disk.open_file(Path::new("a")).unwrap().unwrap();
+    for caching in [Caching::Keep, Caching::Drop] {
+        assert_eq!(disk.read_at(&file, 8, &mut part, caching).unwrap(), 3);
+        assert_eq!(&part[..3], b"rld");
+        assert_eq!(disk.read_at(&file, 11, &mut part, caching).unwrap(), 0);
+        assert_eq!(disk.read_at(&file, 1 << 40, &mut part, caching).unwrap(), 0);
+    }
+}
+
+fn a_taken_name_is_left_alone<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    assert!(put(&disk, "a", b"one"));
+    assert!(!put(&disk, "a", b"two"));
+    assert_eq!(get(&disk, "a").unwrap(), b"one");
+}
+
+fn a_temporary_file_that_is_dropped_leaves_nothing<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    let mut temp = disk.temp().unwrap();
+    disk.write(&mut temp, b"gone").unwrap();
+    drop(temp);
+    assert_eq!(disk.list(Path::new("tmp")).unwrap(), []);
+}
+
+fn a_name_is_replaced_only_on_request<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    assert!(put(&disk, "a", b"one"));
+    let mut temp = disk.temp().unwrap();
+    disk.write(&mut temp, b"two").unwrap();
+    disk.replace(&temp, Path::new("a")).unwrap();
+    drop(temp);
+    assert_eq!(get(&disk, "a").unwrap(), b"two");
+    assert_eq!(disk.list(Path::new("tmp")).unwrap(), []);
+}
+
+fn lists_are_sorted_and_say_what_is_there<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    assert!(disk.create_dir(Path::new("d")).unwrap());
+    assert!(!disk.create_dir(Path::new("d")).unwrap());
+    assert!(put(&disk, "d/b", b""));
+    assert!(put(&disk, "d/a", b""));
+    disk.create_dir(Path::new("d/c")).unwrap();
+    let listed = disk.list(Path::new("d")).unwrap();
+    let listed: Vec<_> = listed.iter().map(|l| (l.name.to_str().unwrap(), l.kind)).collect();
+    let (file, dir) = (ListedKind::File, ListedKind::Dir);
+    assert_eq!(listed, [("a", file), ("b", file), ("c", dir)]);
+    assert!(disk.remove(Path::new("d/a")).unwrap());
+    assert!(!disk.remove(Path::new("d/a")).unwrap());
+    assert_eq!(disk.list(Path::new("d")).unwrap().len(), 2);
+}
+
+fn what_is_not_there_is_no_error<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    assert!(disk.open_file(Path::new("no")).unwrap().is_none());
+    assert!(disk.stamp(Path::new("no")).unwrap().is_none());
+    assert_eq!(disk.list(Path::new("no")).unwrap(), []);
+    disk.create_dir(Path::new("d")).unwrap();
+    assert!(disk.stamp(Path::new("d")).unwrap().is_none(), "a directory is no file");
+    disk.sweep().unwrap();
+}
+
+fn a_link_into_no_directory_is_not_found<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    let temp = disk.temp().unwrap();
+    let error = disk.link(&temp, Path::new("no/a")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+fn a_lock_is_held_once_and_until_it_is_dropped<B: Bed>(bed: &B) {
+    let path = Path::new("lock");
+    let first = bed.disk().lock(path).unwrap();
+    assert!(matches!(first, Locking::Mine(_)));
+    let second = bed.disk().lock(path).unwrap();
+    assert!(matches!(second, Locking::Held(pid) if pid == std::process::id()), "{second:?}");
+    drop(first);
+    assert!(matches!(bed.disk().lock(path).unwrap(), Locking::Mine(_)));
+}
+
+fn a_stamp_tells_two_files_apart<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    put(&disk, "a", b"one");
+    let first = disk.stamp(Path::new("a")).unwrap().unwrap();
+    assert_eq!(first.len, 3);
+    assert_eq!(disk.stamp(Path::new("a")).unwrap().unwrap(), first);
+    put(&disk, "b", b"one");
+    assert_ne!(disk.stamp(Path::new("b")).unwrap().unwrap(), first);
+}
+
+#[test]
+fn a_reflink_is_a_copy_or_nothing() {
+    fn check<B: Bed>(bed: &B) {
+        let mut source = tempfile::tempfile().unwrap();
+        source.write_all(b"shared").unwrap();
+        let disk = bed.disk();
+        let mut temp = disk.temp().unwrap();
+        let done = disk.reflink(&mut temp, &source).unwrap();
+        let mut bytes = [0; 10];
+        let count = disk.read_temp(&temp, 0, &mut bytes).unwrap();
+        assert_eq!(&bytes[..count], if done { b"shared".as_slice() } else { b"" });
+    }
+    check(&OsBed::default());
+    check(&super::beds::SimBed::default());
+}
+
+#[test]
+fn an_absent_directory_is_no_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/b");
+    let error = OsDisk::open(&path).unwrap_err();
+    assert!(matches!(error, crate::StoreError::Absent { path: p } if p == path));
+    assert_eq!(OsDisk::create(&path).unwrap().root(), path);
+    OsDisk::open(&path).unwrap();
+}
+
+#[test]
+fn files_are_readable_by_everybody_and_writable_by_nobody() {
+    use std::os::unix::fs::PermissionsExt;
+    let (os, plain) = (OsBed::default(), PlainBed::default());
+    for disk in [os.disk(), plain.disk()] {
+        put(&disk, "a", b"x");
+        let mode = fs::metadata(disk.root().join("a")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o444);
+    }
+}
+
+#[test]
+fn leftovers_of_the_dead_are_swept_and_those_of_the_living_stay() {
+    let bed = PlainBed::default();
+    let disk = bed.disk();
+    let mut temp = disk.temp().unwrap();
+    disk.write(&mut temp, b"in progress").unwrap();
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let dead = child.id();
+    child.wait().unwrap();
+    let tmp = disk.root().join("tmp");
+    fs::write(tmp.join(format!("{dead}-0")), b"left").unwrap();
+    fs::write(tmp.join("1-0"), b"of process 1, which lives").unwrap();
+    fs::write(tmp.join("stranger"), b"not ours").unwrap();
+    disk.sweep().unwrap();
+    let left = disk.list(Path::new("tmp")).unwrap();
+    let left: Vec<_> = left.iter().map(|l| l.name.to_str().unwrap()).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(!left.contains(&format!("{dead}-0").as_str()));
+    assert!(disk.link(&temp, Path::new("a")).unwrap());
+}
+
+#[test]
+fn only_what_was_synced_survives_the_loss_of_everything() {
+    let disk = SimDisk::default();
+    disk.create_dir(Path::new("d")).unwrap();
+    disk.sync_dir(Path::new("")).unwrap();
+    put(&disk, "d/kept", b"kept");
+    disk.sync_dir(Path::new("d")).unwrap();
+    put(&disk, "d/lost", b"name not synced");
+    let temp = disk.temp().unwrap();
+    disk.link(&temp, Path::new("e")).unwrap();
+    disk.remove(Path::new("d/kept")).unwrap();
+    let after = disk.crash_image(Loss::Everything);
+    assert_eq!(after.files(), [Path::new("d/kept")]);
+    assert_eq!(get(&after, "d/kept").unwrap(), b"kept");
+    let after = disk.crash_image(Loss::Nothing);
+    assert_eq!(after.files(), [Path::new("d/lost"), Path::new("e")]);
+}
+
+#[test]
+fn content_that_was_not_synced_is_not_reliable() {
+    let disk = SimDisk::default();
+    let mut temp = disk.temp().unwrap();
+    disk.write(&mut temp, b"12345678").unwrap();
+    disk.link(&temp, Path::new("a")).unwrap();
+    disk.sync_dir(Path::new("")).unwrap();
+    let found: std::collections::BTreeSet<_> =
+        (0..64).map(|seed| get(&disk.crash_image(Loss::Some(seed)), "a").unwrap()).collect();
+    let expected = [&b""[..], b"\0\0\0\0\0\0\0\0", b"1234", b"12345678"];
+    assert!(found.iter().eq(expected), "{found:?}");
+    disk.sync_all().unwrap();
+    assert_eq!(get(&disk.crash_image(Loss::Everything), "a").unwrap(), b"12345678");
+}
+
+#[test]
+fn a_name_is_as_durable_as_its_directory() {
+    let disk = SimDisk::default();
+    disk.create_dir(Path::new("d")).unwrap();
+    put(&disk, "d/a", b"x");
+    disk.sync_dir(Path::new("d")).unwrap();
+    assert!(disk.crash_image(Loss::Everything).files().is_empty());
+    disk.sync_dir(Path::new("")).unwrap();
+    assert_eq!(disk.crash_image(Loss::Everything).files(), [Path::new("d/a")]);
+}
+
+#[test]
+fn operations_fail_once_and_crash_for_good() {
+    let disk = SimDisk::default();
+    disk.fail_at(2);
+    disk.create_dir(Path::new("a")).unwrap();
+    let error = disk.create_dir(Path::new("b")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    disk.create_dir(Path::new("b")).unwrap();
+    disk.crash_at(1);
+    disk.create_dir(Path::new("c")).unwrap_err();
+    disk.list(Path::new("")).unwrap_err();
+    let after = disk.crash_image(Loss::Nothing);
+    assert_eq!(after.list(Path::new("")).unwrap().len(), 2);
+}

@@ -1,0 +1,100 @@
+//! What can go wrong with a store, with the path it went wrong at.
+
+use std::io;
+use std::path::PathBuf;
+
+use resolver::{GenerationNumber, ObjectId, ReleaseId};
+
+/// An operation on a store failed. Nothing was changed unless the variant says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no store at this place.
+    #[error("there is no store at {}", path.display())]
+    Absent {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was being done, as a verb in the -ing form: `reading`, `writing`, `syncing`.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A file of the store does not hold what its name or its trailer promises.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// In what way.
+        reason: String,
+    },
+    /// The store was written by a newer format.
+    #[error("the store has format {found}, this program knows up to {known}")]
+    NewerFormat {
+        /// The version in the store.
+        found: u32,
+        /// The newest version known here.
+        known: u32,
+    },
+    /// The store uses features that this program does not know.
+    #[error("the store uses unknown features: {}", features.join(", "))]
+    UnknownFeatures {
+        /// Their names.
+        features: Vec<String>,
+    },
+    /// The store was made for another prefix.
+    #[error(
+        "the store was made for the prefix {}, not {}",
+        present.display(),
+        given.display()
+    )]
+    OtherPrefix {
+        /// The prefix in its format record.
+        present: PathBuf,
+        /// The prefix that was asked for.
+        given: PathBuf,
+    },
+    /// Another process is the writer.
+    #[error("process {pid} is writing to the store")]
+    Locked {
+        /// That process; 0 when it could not be learned.
+        pid: u32,
+    },
+    /// A generation of this number was written by another writer.
+    #[error("generation {number} exists already")]
+    Lost {
+        /// The number.
+        number: GenerationNumber,
+    },
+    /// The store has no such generation.
+    #[error("there is no generation {number}")]
+    NoGeneration {
+        /// The number.
+        number: GenerationNumber,
+    },
+    /// The store has no such object.
+    #[error("there is no object {id}")]
+    NoObject {
+        /// The object.
+        id: ObjectId,
+    },
+    /// The release is there with other content.
+    #[error("{id} is already in the store with other content")]
+    OtherContent {
+        /// The release.
+        id: Box<ReleaseId>,
+    },
+    /// What was given is larger or deeper than a store holds.
+    #[error("{what} is over the limit of {limit}")]
+    Limit {
+        /// What was counted.
+        what: String,
+        /// The named constant's value.
+        limit: u64,
+    },
+}

@@ -1,0 +1,125 @@
+//! Looks at the records: format, generations, releases, and what they name.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use resolver::{Arch, Catalog};
+
+use super::{Check, Found, is_top, list, reason};
+use crate::store::{Index, IndexError, path as paths, read_format, record_of};
+use crate::{Disk, StoreError};
+
+impl<D: Disk> Check<'_, D> {
+    pub(super) fn format(&mut self) -> Result<(), StoreError> {
+        match read_format(self.store.disk()) {
+            Ok(_) => Ok(()),
+            Err(error @ (StoreError::NewerFormat { .. } | StoreError::UnknownFeatures { .. })) => {
+                Err(error)
+            }
+            Err(StoreError::Absent { .. }) => {
+                self.find("format-damaged", Path::new(paths::FORMAT), "it is missing");
+                Ok(())
+            }
+            Err(error) => {
+                self.find("format-damaged", Path::new(paths::FORMAT), reason(error));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn top(&mut self) -> Result<(), StoreError> {
+        for listed in list(self.store.disk(), Path::new(""))? {
+            if !is_top(&listed) {
+                self.unexpected(Path::new(&listed.name));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn generations(&mut self, found: &Found) {
+        for path in &found.generations {
+            let number = path
+                .file_name()
+                .and_then(|name| paths::generation_number(name.to_str()?))
+                .expect("only paths with a number were put there");
+            match self.store.generation(number) {
+                Ok(generation) => self.generations.push((path.clone(), generation)),
+                Err(error) => self.find("generation-damaged", path, reason(error)),
+            }
+            self.report.generations += 1;
+            self.step();
+        }
+    }
+
+    pub(super) fn releases(&mut self, found: &Found, host: &Arch) {
+        let mut catalog = Catalog::new(host.clone());
+        for path in &found.releases {
+            match record_of(self.store.disk(), path) {
+                Ok(Some(release)) => {
+                    let name = release.id.to_string();
+                    if let Err(error) = catalog.insert(Arc::new(release.clone())) {
+                        let touched = vec![name.clone()];
+                        self.find_for("release-conflict", path, error.to_string(), touched);
+                    }
+                    self.releases_of.entry(release.object).or_default().push(name);
+                    self.releases.push((path.clone(), release));
+                }
+                // Removed since it was listed.
+                Ok(None) => {}
+                Err(error) => {
+                    self.find("release-damaged", path, reason(error));
+                    self.hint("dynfs remove the release, then dynfs add it again");
+                }
+            }
+            self.report.releases += 1;
+            self.step();
+        }
+    }
+
+    /// Looks whether everything is there that releases and generations name.
+    pub(super) fn references(&mut self) {
+        let releases = std::mem::take(&mut self.releases);
+        for (path, release) in &releases {
+            if !self.objects.contains(&release.object) {
+                let message = format!("its object {} is not there", release.object);
+                self.find_for("release-dangling", path, message, vec![release.id.to_string()]);
+                self.hint("dynfs add the release again from its source");
+            }
+        }
+        let known: BTreeSet<_> = releases.iter().map(|(_, release)| &release.id).collect();
+        for (path, generation) in std::mem::take(&mut self.generations) {
+            for selection in generation.system.packages.values() {
+                let release = selection.release.to_string();
+                let missing = if !self.objects.contains(&selection.object) {
+                    format!("it selects {release}, whose object is not there")
+                } else if !known.contains(&selection.release) {
+                    format!("it selects {release}, which is not in the store")
+                } else {
+                    continue;
+                };
+                self.find_for("generation-dangling", &path, missing, vec![release]);
+            }
+        }
+        self.releases = releases;
+    }
+
+    /// Looks whether the index can be read, and says of every record what the record says.
+    pub(super) fn index(&mut self) {
+        let path = Path::new(paths::INDEX);
+        let disk = self.store.disk();
+        let wrong = match Index::load(disk) {
+            Err(IndexError::Missing) => return,
+            Err(IndexError::Damaged(reason)) => Some(reason),
+            Ok(mut index) => self.releases.iter().find_map(|(record, release)| {
+                let stamp = disk.stamp(record).ok().flatten()?;
+                let known = index.take(record, &stamp)?;
+                (known != *release).then(|| format!("it says something else of {}", release.id))
+            }),
+        };
+        if let Some(reason) = wrong {
+            self.find("index-damaged", path, reason);
+            self.hint("delete the file: the next command writes it anew");
+        }
+    }
+}

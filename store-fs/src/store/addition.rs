@@ -1,0 +1,379 @@
+//! Adding: content is staged under no name, synced, and only then linked to the name that it is.
+//!
+//! ```text
+//! batch   write nameless -> sync -> link outboards and blobs        as often as a batch is full
+//! finish  the last batch -> write the object nameless -> sync everything -> link the object
+//! ```
+//!
+//! So whatever moment the power goes at, a name in `blobs` never stands for other content than its
+//! own, and an object is never there before all of its blobs are. What an addition that was given
+//! up has linked stays as content that no object names: another addition may already rely on it.
+//!
+//! Several processes may add the same content at once: the link decides, and the loser is content
+//! with what is there. Of a blob that is there only the length is checked; its content is verified
+//! by every read and by `fsck`.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use resolver::{BlobId, ObjectId};
+use rustix::process::{Resource, getrlimit};
+
+use super::read::outboard_len;
+use super::{OBJECT_LEN_MAX, Store, damaged, path};
+use crate::digest::{BlobHasher, Digest, digest};
+use crate::object::Node;
+use crate::{Disk, StoreError, Tree, TreeBuilder};
+
+/// Files up to this size are read into memory once, and hashed and written from there.
+const WHOLE_LEN_MAX: u64 = 1024 * 1024;
+/// Bytes of one piece of a larger file.
+const PIECE_LEN: usize = 1024 * 1024;
+/// Most nameless files in a batch: each is an open descriptor.
+const BATCH_FILES_MAX: usize = 256;
+/// Most bytes in a batch.
+const BATCH_LEN_MAX: u64 = 256 * 1024 * 1024;
+/// Batches of at most so many files are synced file by file, without waiting for what others
+/// write to the same file system.
+const FEW_FILES: usize = 16;
+
+/// Blobs and an object on their way into a store: nothing has a name until it is whole, verified
+/// and synced. Dropped before [`Addition::finish`], it leaves no object, and at most blobs that no
+/// object names, for garbage collection. All methods may be called from many threads.
+#[derive(Debug)]
+pub struct Addition<'a, D: Disk> {
+    store: &'a Store<D>,
+    stage: Mutex<Stage<D::Temp>>,
+    /// Held while a batch is synced and linked, so that at most one batch waits behind it.
+    flushing: Mutex<()>,
+    files_max: usize,
+    new_bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Stage<T> {
+    blobs: Vec<Staged<T>>,
+    files: usize,
+    bytes: u64,
+    /// Blobs that this addition has seen: the same content is staged once.
+    claimed: HashSet<BlobId>,
+}
+
+#[derive(Debug)]
+struct Staged<T> {
+    id: BlobId,
+    len: u64,
+    temp: T,
+    outboard: Option<T>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Begins to add blobs and one object. Needs no [`super::Writer`]: content names itself, so
+    /// any number may run at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownFeatures`] when this program may only read the store.
+    pub fn add(&self) -> Result<Addition<'_, D>, StoreError> {
+        self.format.check_writable()?;
+        let stage = Stage { blobs: Vec::new(), files: 0, bytes: 0, claimed: HashSet::new() };
+        // A quarter: a second batch fills while one is synced, and the caller has files open too.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(Addition {
+            store: self,
+            stage: Mutex::new(stage),
+            flushing: Mutex::new(()),
+            files_max: limit.clamp(1, BATCH_FILES_MAX),
+            new_bytes: AtomicU64::new(0),
+        })
+    }
+}
+
+impl<D: Disk> Addition<'_, D> {
+    /// Stores the content of a file, from its beginning, by reflink where the disk can. The file
+    /// must be `len` bytes long.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; [`StoreError::Damaged`] with the path `source` when the length is
+    /// another or the file changes meanwhile.
+    pub fn file(&self, file: &File, len: u64, source: &Path) -> Result<BlobId, StoreError> {
+        if len <= WHOLE_LEN_MAX {
+            return self.bytes(&read_whole(file, len, source)?);
+        }
+        let reading = |error| reading(source, error);
+        let digest = hash_pieces(len, |at, piece| read_piece(file, at, piece).map_err(reading))?
+            .ok_or_else(|| changed(source))?;
+        self.once(&digest, || {
+            let path = path::blob(&digest.id);
+            let mut temp = self.temp(&path)?;
+            if self.reflinked(&mut temp, &path, file)? {
+                let copy = hash_pieces(len, |at, piece| {
+                    let read = self.store.disk.read_temp(&temp, at, piece);
+                    read.map_err(|error| self.store.io("reading", &path, error))
+                })?;
+                return if copy.as_ref() == Some(&digest) {
+                    Ok(temp)
+                } else {
+                    Err(changed(source))
+                };
+            }
+            let copy = hash_pieces(len, |at, piece| {
+                let count = read_piece(file, at, piece).map_err(reading)?;
+                self.write(&mut temp, &path, &piece[..count])?;
+                Ok(count)
+            })?;
+            if copy.as_ref() == Some(&digest) { Ok(temp) } else { Err(changed(source)) }
+        })?;
+        Ok(digest.id)
+    }
+
+    /// Stores bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; [`StoreError::Damaged`] when the blob is there with another length.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
+        let digest = digest(bytes);
+        self.once(&digest, || {
+            let path = path::blob(&digest.id);
+            let mut temp = self.temp(&path)?;
+            self.write(&mut temp, &path, bytes)?;
+            Ok(temp)
+        })?;
+        Ok(digest.id)
+    }
+
+    /// Bytes of content that the store did not have before.
+    pub fn new_bytes(&self) -> u64 {
+        self.new_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Stores the object, makes everything durable, then visible. Every blob that the tree names
+    /// must be there, from this addition or before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`], [`StoreError::Limit`]; [`StoreError::Damaged`] naming a blob that is
+    /// not there, or is there with another length.
+    pub fn finish(self, tree: TreeBuilder) -> Result<ObjectId, StoreError> {
+        self.flush()?;
+        let store = self.store;
+        let (id, bytes) = tree.encode()?;
+        let len = bytes.len() as u64;
+        if len > OBJECT_LEN_MAX {
+            let what = "the length of an object".to_owned();
+            return Err(StoreError::Limit { what, limit: OBJECT_LEN_MAX });
+        }
+        let path = path::object(&id);
+        let temp =
+            if store.is_there(&path, len)? { None } else { Some(store.write_temp(&path, &bytes)?) };
+        self.check_blobs(&Tree::decode(id, bytes)?)?;
+        // The content of the object, and the names of the blobs.
+        store.sync_all()?;
+        if let Some(temp) = temp
+            && !store.link(&temp, &path)?
+        {
+            store.is_there(&path, len)?;
+        }
+        // Also when it was there: whoever linked it may not have come this far.
+        for dir in path.ancestors().skip(1).take(2) {
+            store.sync_dir(dir)?;
+        }
+        Ok(id)
+    }
+
+    /// Stages the content that `write` makes, unless it is staged or stored already.
+    fn once(
+        &self,
+        digest: &Digest,
+        write: impl FnOnce() -> Result<D::Temp, StoreError>,
+    ) -> Result<(), StoreError> {
+        if !self.stage.lock().claimed.insert(digest.id) {
+            return Ok(());
+        }
+        let staged = self.stage_new(digest, write);
+        if staged.is_err() {
+            self.stage.lock().claimed.remove(&digest.id);
+        }
+        staged
+    }
+
+    fn stage_new(
+        &self,
+        digest: &Digest,
+        write: impl FnOnce() -> Result<D::Temp, StoreError>,
+    ) -> Result<(), StoreError> {
+        let Digest { id, len, outboard } = digest;
+        let outboard_path = path::outboard(id);
+        let outboard_there =
+            outboard.is_empty() || self.store.is_there(&outboard_path, outboard.len() as u64)?;
+        if outboard_there && self.store.is_there(&path::blob(id), *len)? {
+            return Ok(());
+        }
+        let temp = write()?;
+        let outboard = if outboard_there {
+            None
+        } else {
+            Some(self.store.write_temp(&outboard_path, outboard)?)
+        };
+        self.new_bytes.fetch_add(*len, Ordering::Relaxed);
+        let is_full = {
+            let mut stage = self.stage.lock();
+            stage.files += 1 + usize::from(outboard.is_some());
+            stage.bytes += len;
+            stage.blobs.push(Staged { id: *id, len: *len, temp, outboard });
+            stage.files >= self.files_max || stage.bytes >= BATCH_LEN_MAX
+        };
+        if is_full { self.flush() } else { Ok(()) }
+    }
+
+    /// Makes what is staged durable, and then visible.
+    fn flush(&self) -> Result<(), StoreError> {
+        let _flushing = self.flushing.lock();
+        let (blobs, files) = {
+            let mut stage = self.stage.lock();
+            stage.bytes = 0;
+            (std::mem::take(&mut stage.blobs), std::mem::take(&mut stage.files))
+        };
+        let store = self.store;
+        if files > FEW_FILES {
+            store.sync_all()?;
+        } else {
+            for staged in &blobs {
+                let path = path::blob(&staged.id);
+                for temp in std::iter::once(&staged.temp).chain(&staged.outboard) {
+                    store
+                        .disk
+                        .sync_temp(temp)
+                        .map_err(|error| store.io("syncing", &path, error))?;
+                }
+            }
+        }
+        for Staged { id, len, temp, outboard } in blobs {
+            // The outboard first: a blob that is there can be read.
+            if let Some(outboard) = outboard {
+                store.link_or_same(&outboard, &path::outboard(&id), outboard_len(len))?;
+            }
+            store.link_or_same(&temp, &path::blob(&id), len)?;
+        }
+        Ok(())
+    }
+
+    /// Whatever went wrong before, also unnoticed, no object gets a name without its blobs.
+    fn check_blobs(&self, tree: &Tree) -> Result<(), StoreError> {
+        let mut seen = HashSet::new();
+        for entry in 1..=tree.rows() {
+            if let Some(Node::File { blob, size, .. }) = tree.row(entry).map(|row| row.node)
+                && seen.insert(blob)
+            {
+                let path = path::blob(&blob);
+                if !self.store.is_there(&path, size)? {
+                    return Err(damaged(&self.store.disk, &path, "it is missing"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn temp(&self, path: &Path) -> Result<D::Temp, StoreError> {
+        self.store.disk.temp().map_err(|error| self.store.io("creating", path, error))
+    }
+
+    fn write(&self, temp: &mut D::Temp, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let written = self.store.disk.write(temp, bytes);
+        written.map_err(|error| self.store.io("writing", path, error))
+    }
+
+    fn reflinked(&self, temp: &mut D::Temp, path: &Path, file: &File) -> Result<bool, StoreError> {
+        let done = self.store.disk.reflink(temp, file);
+        done.map_err(|error| self.store.io("writing", path, error))
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Whether a file is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] when it is there with another length.
+    fn is_there(&self, path: &Path, len: u64) -> Result<bool, StoreError> {
+        let stamp = self.disk.stamp(path).map_err(|error| self.io("reading", path, error))?;
+        match stamp {
+            Some(stamp) if stamp.len != len => {
+                let reason = format!("it has {} bytes instead of {len}", stamp.len);
+                Err(damaged(&self.disk, path, reason))
+            }
+            stamp => Ok(stamp.is_some()),
+        }
+    }
+
+    fn link_or_same(&self, temp: &D::Temp, path: &Path, len: u64) -> Result<(), StoreError> {
+        if !self.link(temp, path)? && !self.is_there(path, len)? {
+            return Err(damaged(&self.disk, path, "it is not a regular file, or vanished"));
+        }
+        Ok(())
+    }
+}
+
+fn reading(source: &Path, error: std::io::Error) -> StoreError {
+    StoreError::Io { action: "reading", path: source.to_owned(), source: error }
+}
+
+fn changed(source: &Path) -> StoreError {
+    StoreError::Damaged {
+        path: source.to_owned(),
+        reason: "it changed while it was read".to_owned(),
+    }
+}
+
+/// Fills the piece from an offset; less only at the end of the file.
+fn read_piece(file: &File, offset: u64, piece: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while done < piece.len() {
+        match file.read_at(&mut piece[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// All bytes of a small file, which must be `len` of them.
+fn read_whole(file: &File, len: u64, source: &Path) -> Result<Vec<u8>, StoreError> {
+    let len = usize::try_from(len).expect("a small file fits into memory");
+    // One more, to see that it ends there.
+    let mut bytes = vec![0; len + 1];
+    let count = read_piece(file, 0, &mut bytes).map_err(|error| reading(source, error))?;
+    if count != len {
+        return Err(changed(source));
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Hashes what `read` delivers piece by piece; `None` when it is not `len` bytes.
+fn hash_pieces(
+    len: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, StoreError>,
+) -> Result<Option<Digest>, StoreError> {
+    let mut hasher = BlobHasher::new();
+    let mut piece = vec![0; PIECE_LEN];
+    let mut at = 0;
+    while at <= len {
+        let count = read(at, &mut piece)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&piece[..count]);
+        at += count as u64;
+    }
+    Ok((at == len).then(|| hasher.finish()))
+}

@@ -1,0 +1,260 @@
+//! Generations: written under no name, synced, and then linked to their number.
+//!
+//! ```text
+//! {"record":"generation","version":1}
+//! {"number":18,"parent":17,"at":1700000000,"cause":{...},"providers":{...},"selections":2}
+//! {"name":"openssl","version":"3.2.1","arch":"amd64","category":"lib","object":"...",...}
+//! {"name":"zlib",...}                                        one line each, by package name
+//! {"blake3":"..."}
+//! ```
+//!
+//! There is no head file that could point elsewhere: the highest number is the newest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use resolver::{
+    Arch, Category, Generation, GenerationNumber, ObjectId, PackageName, Providers, ReleaseId,
+    Selection, Selections, Timestamp, Variants, Version, Why,
+    generation::{Cause, Previous},
+};
+use serde::{Deserialize, Serialize};
+
+use super::record::{self, RecordReader, RecordWriter};
+use super::{Store, Writer, damaged, path, read_file};
+use crate::disk::ListedKind;
+use crate::{Disk, StoreError};
+
+/// Bytes of one selection's line, about: a first guess of the size of a record.
+const LINE_LEN: usize = 256;
+
+#[derive(Serialize)]
+struct HeadToWrite<'a> {
+    number: GenerationNumber,
+    parent: Option<GenerationNumber>,
+    at: Timestamp,
+    cause: &'a Cause,
+    providers: &'a Providers,
+    selections: usize,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    number: GenerationNumber,
+    parent: Option<GenerationNumber>,
+    at: Timestamp,
+    cause: Cause,
+    providers: Providers,
+    selections: u64,
+}
+
+/// A selection as it is written: exactly as [`Selection`] would write itself, but without its
+/// flattened field and with the object's digits as one text, since there may be ten thousand of
+/// them on the path of a select.
+#[derive(Serialize)]
+struct LineToWrite<'a> {
+    name: &'a PackageName,
+    version: &'a Version,
+    arch: &'a Arch,
+    #[serde(skip_serializing_if = "Variants::is_empty")]
+    variants: &'a Variants,
+    category: &'a Category,
+    object: &'a str,
+    why: &'a Why,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: &'a Option<Previous>,
+}
+
+/// A selection as it is read.
+#[derive(Deserialize)]
+struct Line {
+    name: PackageName,
+    version: Version,
+    arch: Arch,
+    #[serde(default)]
+    variants: Variants,
+    category: Category,
+    object: ObjectId,
+    why: Why,
+    #[serde(default)]
+    previous: Option<Previous>,
+}
+
+impl From<Line> for Selection {
+    fn from(line: Line) -> Self {
+        let Line { name, version, arch, variants, category, object, why, previous } = line;
+        let release = ReleaseId { name, version, arch, variants };
+        Self { release, category, object, why, previous }
+    }
+}
+
+fn write_line(writer: &mut RecordWriter, selection: &Selection) {
+    let Selection { release, category, object, why, previous } = selection;
+    let ReleaseId { name, version, arch, variants } = release;
+    let object = blake3::Hash::from_bytes(*object.as_bytes()).to_hex();
+    writer.line(&LineToWrite {
+        name,
+        version,
+        arch,
+        variants,
+        category,
+        object: &object,
+        why,
+        previous,
+    });
+}
+
+pub(super) fn encode(generation: &Generation) -> Result<Vec<u8>, StoreError> {
+    let Generation { number, parent, at, cause, system } = generation;
+    let capacity = system.packages.len() * LINE_LEN;
+    let mut writer = RecordWriter::new(record::GENERATION, capacity);
+    writer.line(&HeadToWrite {
+        number: *number,
+        parent: *parent,
+        at: *at,
+        cause,
+        providers: &system.providers,
+        selections: system.packages.len(),
+    });
+    for selection in system.packages.values() {
+        write_line(&mut writer, selection);
+    }
+    writer.seal()
+}
+
+fn decode(number: GenerationNumber, path: &Path, bytes: &[u8]) -> Result<Generation, StoreError> {
+    let mut reader = RecordReader::open(record::GENERATION, path, bytes)?;
+    let head: Head = reader.line()?;
+    if head.number != number {
+        let reason = format!("it holds generation {}", head.number);
+        return Err(record::damaged(path, &reason));
+    }
+    if head.parent.is_some_and(|parent| parent >= number) {
+        return Err(record::damaged(path, "its parent is not older than itself"));
+    }
+    let mut packages = BTreeMap::new();
+    for _ in 0..head.selections {
+        let selection = Selection::from(reader.line::<Line>()?);
+        let name = selection.release.name.clone();
+        let in_order = packages.last_key_value().is_none_or(|(last, _)| *last < name);
+        if !in_order {
+            return Err(record::damaged(path, &format!("{name} is not in its place")));
+        }
+        packages.insert(name, selection);
+    }
+    reader.finish()?;
+    let system = Selections { packages, providers: head.providers };
+    let Head { parent, at, cause, .. } = head;
+    Ok(Generation { number, parent, at, cause, system })
+}
+
+impl<D: Disk> Store<D> {
+    /// The numbers of all generations, ascending.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn generations(&self) -> Result<Vec<GenerationNumber>, StoreError> {
+        let dir = Path::new(path::GENERATIONS);
+        let listed = self.disk.list(dir).map_err(|error| self.io("listing", dir, error))?;
+        let files = listed.iter().filter(|listed| listed.kind == ListedKind::File);
+        let mut numbers: Vec<_> =
+            files.filter_map(|listed| path::generation_number(listed.name.to_str()?)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// One generation, verified.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoGeneration`], [`StoreError::Damaged`], [`StoreError::NewerFormat`],
+    /// [`StoreError::Io`].
+    pub fn generation(&self, number: GenerationNumber) -> Result<Generation, StoreError> {
+        let path = path::generation(number);
+        let bytes = read_file(&self.disk, &path, record::GENERATION.len_max)?
+            .ok_or(StoreError::NoGeneration { number })?;
+        decode(number, &path, &bytes).map_err(|error| match error {
+            StoreError::Damaged { reason, .. } => damaged(&self.disk, &path, reason),
+            other => other,
+        })
+    }
+
+    /// The generation of the highest number, or `None` in a store without any. A damaged highest
+    /// one is an error and never a silent step back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::generation`].
+    pub fn newest(&self) -> Result<Option<Generation>, StoreError> {
+        self.generations()?.last().map(|number| self.generation(*number)).transpose()
+    }
+
+    /// Writes a generation under no name, synced.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`], [`StoreError::Limit`].
+    pub fn write_generation<'a>(
+        &'a self,
+        _writer: &'a Writer,
+        generation: &Generation,
+    ) -> Result<Unpublished<'a, D>, StoreError> {
+        let path = path::generation(generation.number);
+        let temp = self.write_temp(&path, &encode(generation)?)?;
+        self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
+        Ok(Unpublished { store: self, temp, number: generation.number })
+    }
+}
+
+/// A generation that is durable and that nobody sees yet.
+#[must_use = "a generation that is not published never existed"]
+#[derive(Debug)]
+pub struct Unpublished<'a, D: Disk> {
+    store: &'a Store<D>,
+    temp: D::Temp,
+    number: GenerationNumber,
+}
+
+impl<D: Disk> Unpublished<'_, D> {
+    /// Gives it its number and syncs the directory: from here on it is the newest generation.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Lost`] when the number is taken; [`StoreError::Io`].
+    pub fn publish(self) -> Result<(), StoreError> {
+        let path = path::generation(self.number);
+        if !self.store.link(&self.temp, &path)? {
+            return Err(StoreError::Lost { number: self.number });
+        }
+        self.store.sync_dir(Path::new(path::GENERATIONS)).inspect_err(|_| {
+            // The caller hears that it failed, so it must not be found there. If this fails too,
+            // the disk is beyond help, and the generation is at least whole.
+            drop(self.store.disk.remove(&path));
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::{generation, release};
+
+    #[test]
+    fn a_line_is_what_a_selection_writes_of_itself() {
+        let object = ObjectId::from_bytes(std::array::from_fn(|at| at as u8 * 7));
+        let with = release("xz", "1:5.2-1", object);
+        let mut plain = release("zlib", "1.3", object);
+        plain.id.variants.clear();
+        let mut generation = generation(1, &[with, plain]);
+        let selections = &mut generation.system.packages;
+        let first = selections.values_mut().next().expect("two are there");
+        let version = "5.0".parse().unwrap();
+        first.previous = Some(Previous { version, variants: Variants::new() });
+        let text = String::from_utf8(encode(&generation).unwrap()).unwrap();
+        let lines: Vec<_> = text.lines().skip(2).take(2).collect();
+        let expected = generation.system.packages.values();
+        let expected: Vec<_> = expected.map(|s| serde_json::to_string(s).unwrap()).collect();
+        assert_eq!(lines, expected);
+    }
+}

@@ -1,0 +1,100 @@
+//! Where each thing lies below the store's directory. Never touches a disk.
+
+use std::path::PathBuf;
+
+use resolver::{BlobId, GenerationNumber, ObjectId, PackageName, ReleaseId};
+
+use crate::StoreError;
+
+pub(crate) const FORMAT: &str = "format";
+pub(crate) const LOCK: &str = "lock";
+pub(crate) const INDEX: &str = "index.redb";
+pub(crate) const BLOBS: &str = "blobs";
+pub(crate) const OUTBOARDS: &str = "outboards";
+pub(crate) const OBJECTS: &str = "objects";
+pub(crate) const RELEASES: &str = "releases";
+pub(crate) const GENERATIONS: &str = "generations";
+
+/// Directories of every store.
+pub(crate) const DIRS: [&str; 5] = [BLOBS, OUTBOARDS, OBJECTS, RELEASES, GENERATIONS];
+
+/// Longest name of a release record: `NAME_MAX` of Linux.
+const RECORD_NAME_LEN_MAX: usize = 255;
+
+/// `<dir>/ab/<64 hexadecimal digits>`.
+fn sharded(dir: &str, name: &str) -> PathBuf {
+    let mut path = String::with_capacity(dir.len() + name.len() + 4);
+    path.push_str(dir);
+    path.push('/');
+    path.push_str(&name[..2]);
+    path.push('/');
+    path.push_str(name);
+    PathBuf::from(path)
+}
+
+pub(crate) fn blob(id: &BlobId) -> PathBuf {
+    sharded(BLOBS, &id.to_string())
+}
+
+pub(crate) fn outboard(id: &BlobId) -> PathBuf {
+    sharded(OUTBOARDS, &id.to_string())
+}
+
+pub(crate) fn object(id: &ObjectId) -> PathBuf {
+    sharded(OBJECTS, &id.to_string())
+}
+
+pub(crate) fn generation(number: GenerationNumber) -> PathBuf {
+    PathBuf::from(format!("{GENERATIONS}/{number}"))
+}
+
+/// The number that a file name in `generations` stands for.
+pub(crate) fn generation_number(name: &str) -> Option<GenerationNumber> {
+    let number: u64 = name.parse().ok()?;
+    // Only the one spelling that is written: no sign, no leading zero, not 0.
+    (number > 0 && number.to_string() == name).then_some(GenerationNumber(number))
+}
+
+pub(crate) fn package(name: &PackageName) -> PathBuf {
+    PathBuf::from(format!("{RELEASES}/{name}"))
+}
+
+/// `releases/<package>/<version>,<architecture>[,<variant>...]`. None of the parts can hold a
+/// comma, so two releases never share a name.
+///
+/// # Errors
+///
+/// [`StoreError::Limit`] when that is longer than a file name may be.
+pub(crate) fn release(id: &ReleaseId) -> Result<PathBuf, StoreError> {
+    let mut name = id.version.file_name();
+    for part in std::iter::once(id.arch.as_str()).chain(id.variants.iter().map(|v| v.as_str())) {
+        name.push(',');
+        name.push_str(part);
+    }
+    if name.len() > RECORD_NAME_LEN_MAX {
+        return Err(StoreError::Limit {
+            what: format!("the name of the record of {id}, in bytes,"),
+            limit: RECORD_NAME_LEN_MAX as u64,
+        });
+    }
+    Ok(package(&id.name).join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_sharded_by_their_first_byte() {
+        let id = BlobId::from_bytes([0xab; 32]);
+        assert_eq!(blob(&id), PathBuf::from(format!("blobs/ab/{id}")));
+    }
+
+    #[test]
+    fn a_generation_has_one_spelling() {
+        assert_eq!(generation_number("17"), Some(GenerationNumber(17)));
+        for name in ["", "0", "017", "+17", "17 ", "-1", "18446744073709551616", "x"] {
+            assert_eq!(generation_number(name), None, "{name:?}");
+        }
+    }
+}

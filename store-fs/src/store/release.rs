@@ -1,0 +1,192 @@
+//! Release records, one file each, and the catalog that they make up.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use resolver::{Arch, Catalog, PackageName, Release, ReleaseId};
+
+use super::index::{Index, IndexError, Row};
+use super::record::{self, RecordReader, RecordWriter};
+use super::{Store, Writer, damaged, path, read_file};
+use crate::disk::{ListedKind, Stamp};
+use crate::{Disk, StoreError};
+
+fn encode(release: &Release) -> Result<Vec<u8>, StoreError> {
+    let mut writer = RecordWriter::new(record::RELEASE, 1024);
+    writer.line(release);
+    writer.seal()
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<Release, StoreError> {
+    let mut reader = RecordReader::open(record::RELEASE, path, bytes)?;
+    let release: Release = reader.line()?;
+    reader.finish()?;
+    if path::release(&release.id).ok().as_deref() != Some(path) {
+        return Err(record::damaged(path, &format!("it holds the release {}", release.id)));
+    }
+    Ok(release)
+}
+
+/// The release in a record of this path; `None` when there is no such file.
+pub(crate) fn record_of<D: Disk>(disk: &D, path: &Path) -> Result<Option<Release>, StoreError> {
+    let Some(bytes) = read_file(disk, path, record::RELEASE.len_max)? else { return Ok(None) };
+    decode(path, &bytes).map(Some).map_err(|error| match error {
+        StoreError::Damaged { reason, .. } => damaged(disk, path, reason),
+        other => other,
+    })
+}
+
+/// Whether two records say the same of a release. Where it came from is for people: the same
+/// content from another directory is still the same.
+fn is_same(a: &Release, b: &Release) -> bool {
+    let Release { id, category, object, needs, provides, build_ids, origin: _ } = a;
+    *id == b.id
+        && *category == b.category
+        && *object == b.object
+        && *needs == b.needs
+        && *provides == b.provides
+        && *build_ids == b.build_ids
+}
+
+impl<D: Disk> Store<D> {
+    /// All releases, through the index when it is good and from the files otherwise. Damaged
+    /// records are left out and named in the second part.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] when a directory cannot be listed.
+    pub fn catalog(&self, host: Arch) -> Result<(Catalog, Vec<StoreError>), StoreError> {
+        let files = self.release_files()?;
+        let mut index = Index::load(&self.disk);
+        let mut known = std::mem::take(index.as_mut().unwrap_or(&mut Index::default()));
+        let mut catalog = Catalog::new(host);
+        let (mut problems, mut rows) = (Vec::new(), Index::default());
+        let mut is_current = index.is_ok();
+        for (path, stamp) in files {
+            let release = match known.take(&path, &stamp) {
+                Some(release) => Ok(Some(release)),
+                None => {
+                    is_current = false;
+                    record_of(&self.disk, &path)
+                }
+            };
+            match release {
+                Ok(Some(release)) => {
+                    let release = Arc::new(release);
+                    rows.insert(path.clone(), Row { stamp, release: Arc::clone(&release) });
+                    if let Err(error) = catalog.insert(release) {
+                        problems.push(damaged(&self.disk, &path, error.to_string()));
+                    }
+                }
+                // Removed since it was listed.
+                Ok(None) => {}
+                Err(error) => problems.push(error),
+            }
+        }
+        if !is_current || !known.is_empty() {
+            self.renew_index(&rows, index.err());
+        }
+        Ok((catalog, problems))
+    }
+
+    /// The paths and stamps of all release records, in the order of paths.
+    fn release_files(&self) -> Result<BTreeMap<PathBuf, Stamp>, StoreError> {
+        let top = Path::new(path::RELEASES);
+        let listing = |path: &Path, error| self.io("listing", path, error);
+        let mut files = BTreeMap::new();
+        for package in self.disk.list(top).map_err(|error| listing(top, error))? {
+            let is_package = package.name.to_str().is_some_and(|n| PackageName::new(n).is_ok());
+            if package.kind != ListedKind::Dir || !is_package {
+                continue;
+            }
+            let dir = top.join(&package.name);
+            for record in self.disk.list(&dir).map_err(|error| listing(&dir, error))? {
+                let path = dir.join(&record.name);
+                let stamp = self.disk.stamp(&path).map_err(|error| listing(&path, error))?;
+                // None: it is no file, or it was removed since it was listed.
+                if let Some(stamp) = stamp {
+                    files.insert(path, stamp);
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Writes the index anew, as far as that is possible: it is never an error that it is not.
+    fn renew_index(&self, rows: &Index, problem: Option<IndexError>) {
+        let written = rows.save(&self.disk);
+        // A store that has no index and needs none is as it should be.
+        let Some(problem) = problem.filter(|_| !rows.is_empty()) else { return };
+        let note = match written {
+            Ok(()) => format!("the index {problem}; it has been rebuilt from the records"),
+            Err(error) => {
+                format!("the index {problem}; every record was read, and it stays so: {error}")
+            }
+        };
+        *self.index_note.lock() = Some(note);
+    }
+
+    /// An empty index, so that a store which misses its index is one that lost it.
+    pub(super) fn write_first_index(&self) {
+        self.renew_index(&Index::default(), None);
+    }
+
+    /// The index was found damaged or missing and has been rebuilt since the store was opened.
+    pub fn index_note(&self) -> Option<String> {
+        self.index_note.lock().clone()
+    }
+
+    /// Makes a release record durable and visible; the same again is fine and answers `false`,
+    /// whatever its origin.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OtherContent`]; [`StoreError::NoObject`]; [`StoreError::Damaged`] when the
+    /// object or the record that is there is; [`StoreError::Limit`]; [`StoreError::Io`].
+    pub fn publish_release(&self, _writer: &Writer, release: &Release) -> Result<bool, StoreError> {
+        let path = path::release(&release.id)?;
+        let bytes = encode(release)?;
+        self.object(&release.object)?;
+        let dir = path::package(&release.id.name);
+        let is_new = match record_of(&self.disk, &path)? {
+            Some(present) if is_same(&present, release) => false,
+            Some(_) => return Err(StoreError::OtherContent { id: Box::new(release.id.clone()) }),
+            None => {
+                let temp = self.write_temp(&path, &bytes)?;
+                self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
+                if !self.link(&temp, &path)? {
+                    return Err(damaged(&self.disk, &path, "it is not a regular file"));
+                }
+                true
+            }
+        };
+        // Also when it was there: whoever wrote it may not have come this far.
+        let synced = self.sync_dir(&dir).and_then(|()| self.sync_dir(Path::new(path::RELEASES)));
+        synced.inspect_err(|_| {
+            if is_new {
+                // The caller hears that it failed, so it must not be found there.
+                drop(self.disk.remove(&path));
+            }
+        })?;
+        Ok(is_new)
+    }
+
+    /// Removes a release record, also a damaged one; its object stays until garbage collection.
+    /// One that is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; when that came from syncing, the record is gone for now and may be
+    /// there again after a power cut.
+    pub fn remove_release(&self, _writer: &Writer, id: &ReleaseId) -> Result<(), StoreError> {
+        let path = path::release(id)?;
+        self.disk.remove(&path).map_err(|error| self.io("removing", &path, error))?;
+        // Also when it was not there: whoever removed it may not have come this far.
+        let dir = path::package(&id.name);
+        match self.disk.sync_dir(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done.map_err(|error| self.io("syncing", &dir, error)),
+        }
+    }
+}

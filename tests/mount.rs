@@ -1,0 +1,21 @@
+//! Real mounts: what `docs/SEMANTICS.md` promises, asked of the kernel.
+//!
+//! A test that cannot mount says SKIPPED and why; one that has mounted says MOUNTED, which the
+//! continuous integration looks for. Each test has a store and a mount of its own below a temporary
+//! directory, and takes both away also when it fails.
+
+#![expect(clippy::print_stdout, reason = "MOUNTED and SKIPPED are for who reads the output")]
+
+#[path = "mount/rig.rs"]
+mod rig;
+
+#[path = "mount/crash.rs"]
+mod crash;
+#[path = "mount/differential.rs"]
+mod differential;
+#[path = "mount/programs.rs"]
+mod programs;
+#[path = "mount/swap.rs"]
+mod swap;
+#[path = "mount/user.rs"]
+mod user;

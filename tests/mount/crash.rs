@@ -1,0 +1,186 @@
+//! The server may die at any moment, and no program notices.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::rig::{Content, Rig, kill, names, read, wait_until};
+
+/// Readers that check every byte while the server is killed again and again.
+#[test]
+fn killed_under_load() {
+    const KILLS: u64 = 20;
+    let Some(rig) = Rig::mounted("killed_under_load") else { return };
+    let content = |file: usize| format!("{file:08}").repeat(4_000 + 997 * file).into_bytes();
+    let contents: Vec<Vec<u8>> = (0..20).map(content).collect();
+    let paths: Vec<String> = (0..20).map(|file| format!("share/dir-{}/{file}", file % 3)).collect();
+    let files: Vec<(&str, Content<'_>)> = paths
+        .iter()
+        .zip(&contents)
+        .map(|(path, bytes)| (path.as_str(), Content::File(bytes)))
+        .collect();
+    rig.add("load", "1.0", &files);
+    rig.add_plain("other", "1.0");
+    rig.add_plain("other", "2.0");
+    rig.ok(["select", "load", "other@1.0"]);
+    let done = AtomicBool::new(false);
+    let operations = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for reader in 0..4 {
+            let (rig, done, operations) = (&rig, &done, &operations);
+            let (paths, contents) = (&paths, &contents);
+            scope.spawn(move || {
+                let mut turn = reader;
+                while !done.load(Ordering::Relaxed) {
+                    turn += 1;
+                    let file = turn % paths.len();
+                    let path = rig.at("app/load").join(&paths[file]);
+                    let bytes = fs::read(&path).expect("no program sees an error");
+                    assert_eq!(bytes.len(), contents[file].len());
+                    assert!(bytes == contents[file], "wrong bytes in {}", path.display());
+                    // Drop what the kernel has cached of it, so that the server is needed.
+                    forget(&path);
+                    assert!(!rig.at("app/load/missing").exists());
+                    assert_eq!(names(&rig.at("app/load/share")).len(), 3);
+                    operations.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 0..KILLS {
+            let before = operations.load(Ordering::Relaxed);
+            let pid = rig.kill_server();
+            rig.wait_for_other_server(pid);
+            let version = if round % 2 == 0 { "2.0" } else { "1.0" };
+            rig.ok(["select", &format!("other@{version}")]);
+            assert_eq!(read(&rig.at("lib/other/share/version")), version);
+            wait_until("the readers go on", || operations.load(Ordering::Relaxed) > before + 8);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let status = rig.status();
+    assert_eq!(status["mount"], rig.mountpoint().to_str().expect("UTF-8"));
+}
+
+/// Request counters survive a restart of the server, and inode numbers mean what they meant.
+#[test]
+fn what_survives_a_server() {
+    let Some(rig) = Rig::mounted("what_survives_a_server") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let path = rig.at("lib/demo/share/version");
+    let inode = fs::metadata(&path).expect("there").ino();
+    let directory = fs::metadata(rig.at("lib/demo/share")).expect("there").ino();
+    let lookups = rig.requests()["lookup"];
+    assert!(lookups > 0);
+    let pid = rig.kill_server();
+    rig.wait_for_other_server(pid);
+    assert!(rig.requests()["lookup"] >= lookups);
+    assert_eq!(fs::metadata(&path).expect("there").ino(), inode);
+    assert_eq!(fs::metadata(rig.at("lib/demo/share")).expect("there").ino(), directory);
+    forget(&path);
+    assert_eq!(read(&path), "1.0");
+}
+
+/// A server that dies between show and announce: the select is done, its client learns so, and the
+/// next server tells the kernel what the dead one had not.
+#[test]
+fn killed_between_show_and_answer() {
+    for point in ["published", "shown", "announced"] {
+        let scratch = tempfile::tempdir().expect("a place");
+        let token = scratch.path().join("token");
+        let crash = format!("{point}:{}", token.display());
+        let name = format!("killed_between_show_and_answer ({point})");
+        let environment = [("DYNFS_TEST_CRASH", crash.as_str())];
+        let Some(rig) = Rig::mounted_with(&name, &environment) else { return };
+        rig.add_plain("demo", "1.0");
+        rig.add_plain("demo", "2.0");
+        rig.ok(["select", "demo@1.0"]);
+        assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+        assert!(!rig.at(".generations/2").exists(), "a miss is cached");
+        let pid = rig.pid("server");
+        fs::write(&token, "").expect("ours");
+        rig.ok(["select", "demo@2.0"]);
+        assert!(!token.exists(), "the server did not crash at {point}");
+        assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0", "stale after {point}");
+        assert!(rig.at(".generations/2").exists(), "a stale miss after {point}");
+        assert_ne!(rig.pid("server"), pid);
+        let history = rig.ok(["--json", "history"]);
+        let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
+        let generations = history["generations"].as_array().expect("a list").len();
+        assert_eq!(generations, 2, "it was done once");
+    }
+}
+
+/// Killed while its announcing thread waits in the kernel behind an unanswered lookup, a server
+/// stays a zombie leader with a living thread, which no wait reports. The keeper must see it.
+#[test]
+fn killed_while_announcing_behind_a_lookup() {
+    let scratch = tempfile::tempdir().expect("a place");
+    let token = scratch.path().join("token");
+    let stall = format!("stalled:{}", token.display());
+    let environment = [("DYNFS_TEST_STALL", stall.as_str())];
+    let Some(rig) = Rig::mounted_with("killed_while_announcing_behind_a_lookup", &environment)
+    else {
+        return;
+    };
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("demo", "2.0");
+    rig.ok(["select", "demo@1.0"]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+    fs::write(&token, "").expect("ours");
+    let path = rig.at("lib/stalled");
+    thread::scope(|scope| {
+        // One thread's lookup is never answered by this server ...
+        let waiting = scope.spawn(move || path.exists());
+        wait_until("the lookup has reached the server", || !token.exists());
+        // ... so the announcement of a change in the same directory waits in the kernel.
+        let pid = rig.pid("server");
+        let select = scope.spawn(|| rig.ok(["select", "demo@2.0"]));
+        wait_until("the announcing thread waits in the kernel", || has_stuck_thread(pid));
+        kill(pid);
+        assert!(!waiting.join().expect("answered"), "the next server answers the lookup");
+        select.join().expect("the client learns that it was done");
+    });
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
+}
+
+/// Two daemons cannot serve one store, and a mount that lost both processes is replaced.
+#[test]
+fn one_daemon_and_its_remains() {
+    let Some(rig) = Rig::mounted("one_daemon_and_its_remains") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let elsewhere = rig.scratch("elsewhere");
+    let second = rig.run(["mount", elsewhere.to_str().expect("UTF-8")]);
+    assert_eq!(second.status.code(), Some(4));
+    let words = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(words.contains(&rig.pid("keeper").to_string()), "{words}");
+
+    let (keeper, server) = (rig.pid("keeper"), rig.pid("server"));
+    kill(keeper);
+    kill(server);
+    wait_until("both are gone", || {
+        [keeper, server].iter().all(|pid| !PathBuf::from(format!("/proc/{pid}")).exists())
+    });
+    rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+}
+
+/// Whether a thread of the process sleeps uninterruptibly.
+fn has_stuck_thread(pid: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        fs::read_to_string(thread.path().join("stat"))
+            .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" D")))
+    })
+}
+
+/// Drops the page cache of a file, so that the next read asks the server.
+fn forget(path: &std::path::Path) {
+    let file = fs::File::open(path).expect("there");
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a regular file");
+    thread::sleep(Duration::ZERO);
+}

@@ -1,0 +1,232 @@
+//! A store, a mount, and the program under test, with everything taken away at the end.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long something that must happen may take before a test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One machine in small.
+pub(crate) struct Rig {
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// What a source tree holds.
+pub(crate) enum Content<'a> {
+    File(&'a [u8]),
+    Program(&'a [u8]),
+    Link(&'a str),
+}
+
+impl Rig {
+    /// A mounted, empty store; `None`, with the reason printed, where nothing can be mounted.
+    pub(crate) fn mounted(test: &str) -> Option<Self> {
+        Self::mounted_with(test, &[])
+    }
+
+    /// The same with environment variables for the daemon.
+    pub(crate) fn mounted_with(test: &str, environment: &[(&str, &str)]) -> Option<Self> {
+        let rig = Self::new(test, environment)?;
+        rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
+        println!("MOUNTED {test}");
+        Some(rig)
+    }
+
+    /// A store that is not mounted yet.
+    pub(crate) fn new(test: &str, environment: &[(&str, &str)]) -> Option<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        let device = match is_root {
+            true => fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").map(drop),
+            // It may be for `fusermount3` alone.
+            false => fs::symlink_metadata("/dev/fuse").map(drop),
+        };
+        if let Err(error) = device {
+            println!("SKIPPED {test}: /dev/fuse: {error}");
+            return None;
+        }
+        if !is_root && !on_path("fusermount3") {
+            println!("SKIPPED {test}: fusermount3 is missing");
+            return None;
+        }
+        let directory = tempfile::Builder::new().prefix("dynfs-test-").tempdir().expect("a place");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Some(Self { directory, environment: environment.iter().map(own).collect() })
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    pub(crate) fn mountpoint(&self) -> PathBuf {
+        self.directory.path().join("dyn")
+    }
+
+    /// A path below the mount.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.mountpoint().join(path)
+    }
+
+    /// A path of the test's own, beside store and mount.
+    pub(crate) fn scratch(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    /// The program under test, ready to run.
+    pub(crate) fn command<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dynfs"));
+        command.arg("--store").arg(self.store()).args(arguments).stdin(Stdio::null());
+        command.env("NO_COLOR", "1").envs(self.environment.iter().cloned());
+        command
+    }
+
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+        self.command(arguments).output().expect("the program starts")
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    pub(crate) fn ok<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}{}", output.status, self.log());
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// What the daemon had to say.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.store().join("daemon.log")).unwrap_or_default()
+    }
+
+    /// Adds a release made of these files.
+    pub(crate) fn add(&self, name: &str, version: &str, files: &[(&str, Content<'_>)]) {
+        let source = self.scratch(&format!("source-{name}-{version}"));
+        for (path, content) in files {
+            let path = source.join(path);
+            fs::create_dir_all(path.parent().expect("below the source")).expect("ours");
+            match content {
+                Content::File(bytes) => write(&path, bytes, 0o644),
+                Content::Program(bytes) => write(&path, bytes, 0o755),
+                Content::Link(target) => symlink(target, &path).expect("ours"),
+            }
+        }
+        let source = source.to_str().expect("UTF-8").to_owned();
+        self.ok(["add", &source, "--name", name, "--version", version]);
+    }
+
+    /// A package of one file that holds its version, in `lib`.
+    pub(crate) fn add_plain(&self, name: &str, version: &str) {
+        let header = Content::File(b"header");
+        self.add(
+            name,
+            version,
+            &[("share/version", Content::File(version.as_bytes())), ("include/a.h", header)],
+        );
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.ok(["--json", "status"])).expect("JSON")
+    }
+
+    /// Requests since the mount, by operation.
+    pub(crate) fn requests(&self) -> BTreeMap<String, u64> {
+        let status = self.status();
+        let requests = status["requests"].as_object().expect("an object").clone();
+        requests.into_iter().map(|(name, count)| (name, count.as_u64().expect("a count"))).collect()
+    }
+
+    /// Process id of `keeper` or `server`.
+    pub(crate) fn pid(&self, role: &str) -> i32 {
+        let status = self.status();
+        let pid = status["pids"][role].as_i64().expect("a process id");
+        i32::try_from(pid).expect("a process id")
+    }
+
+    pub(crate) fn kill_server(&self) -> i32 {
+        let pid = self.pid("server");
+        kill(pid);
+        pid
+    }
+
+    /// Waits until a server other than `before` answers.
+    pub(crate) fn wait_for_other_server(&self, before: i32) {
+        wait_until("another server answers", || {
+            let output = self.run(["--json", "status"]);
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            status["pids"]["server"].as_i64().is_some_and(|pid| pid != i64::from(before))
+        });
+    }
+
+    fn connection(&self) -> Option<String> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let place = self.mountpoint();
+        let line = mounts.lines().find(|line| line.split(' ').nth(4) == place.to_str())?;
+        Some(line.split(' ').nth(2)?.split_once(':')?.1.to_owned())
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let pids = ["keeper", "server"].map(|role| {
+            let output = self.run(["--json", "status"]);
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            status["pids"][role].as_i64().and_then(|pid| i32::try_from(pid).ok())
+        });
+        let connection = self.connection();
+        if !self.run(["umount"]).status.success() {
+            // Whatever a failed test left behind: an error for all who wait is better than a hang.
+            if let Some(number) = connection {
+                fs::write(format!("/sys/fs/fuse/connections/{number}/abort"), "1").ok();
+            }
+            self.run(["umount", "--lazy"]);
+            pids.into_iter().flatten().for_each(kill);
+        }
+    }
+}
+
+pub(crate) fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+}
+
+pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) {
+    fs::write(path, bytes).expect("ours");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+}
+
+pub(crate) fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+pub(crate) fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("listed").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    names
+}
+
+pub(crate) fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}

@@ -1,0 +1,222 @@
+//! What programs see when the selection changes below them.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::rig::{Content, Rig, names, read};
+
+/// A program started after `select` returned sees the new release; the path stays what it was.
+#[test]
+fn a_select_is_visible_when_it_returns() {
+    let Some(rig) = Rig::mounted("a_select_is_visible_when_it_returns") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("demo", "2.0");
+    for round in 0..5 {
+        for version in ["1.0", "2.0"] {
+            rig.ok(["select", &format!("demo@{version}")]);
+            assert_eq!(read(&rig.at("lib/demo/share/version")), version, "round {round}");
+        }
+    }
+    rig.ok(["undo"]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+    rig.ok(["redo"]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
+}
+
+/// `realpath` of anything in a package is the identity: neither object nor version appears.
+#[test]
+fn realpath_is_the_identity() {
+    let Some(rig) = Rig::mounted("realpath_is_the_identity") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo@1.0"]);
+    let path = rig.at("lib/demo/share/version");
+    assert_eq!(fs::canonicalize(&path).expect("there"), path);
+}
+
+/// A name that was missing, and a listing that was read before it came, are seen anew.
+#[test]
+fn cached_misses_and_listings_are_told() {
+    let Some(rig) = Rig::mounted("cached_misses_and_listings_are_told") else { return };
+    let program = Content::Program(b"#!/bin/sh\n");
+    rig.add("first", "1.0", &[("bin/first", program), ("include/a.h", Content::File(b""))]);
+    rig.ok(["select", "first"]);
+    for place in ["lib/first@2.0", "lib/second", "bin/second", "so/libsecond.so.1", "app"] {
+        assert!(!rig.at(place).exists(), "{place}");
+    }
+    assert!(!rig.at(".generations/3").exists());
+    assert_eq!(names(&rig.at("bin")), ["first"]);
+    assert_eq!(names(&rig.at("lib")), ["first"]);
+
+    rig.add_plain("first", "2.0");
+    assert_eq!(read(&rig.at("lib/first@2.0/share/version")), "2.0", "a miss was cached");
+    rig.add("second", "1.0", &[("bin/second", Content::Program(b"#!/bin/sh\n"))]);
+    rig.ok(["select", "second"]);
+    assert_eq!(names(&rig.at("bin")), ["first", "second"], "a listing was cached");
+    assert!(rig.at("bin/second").exists());
+    assert_eq!(names(&rig.at("app")), ["second"], "a category appeared");
+    rig.ok(["unselect", "first"]);
+    assert_eq!(names(&rig.at("bin")), ["second"]);
+    assert!(!rig.at("lib/first").exists());
+    assert!(rig.at(".generations/3/bin/second").exists(), "a generation appeared");
+    assert_eq!(names(&rig.at(".generations/1/bin")), ["first"], "and older ones stay");
+}
+
+/// Open files, mappings, directory descriptors and a working directory below a package keep the
+/// old release; new path walks see the new one.
+#[test]
+fn what_is_open_keeps_the_old_release() {
+    let Some(rig) = Rig::mounted("what_is_open_keeps_the_old_release") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("demo", "2.0");
+    rig.ok(["select", "demo@1.0"]);
+    let mut file = File::open(rig.at("lib/demo/share/version")).expect("there");
+    let directory = File::open(rig.at("lib/demo/share")).expect("there");
+    // A shell that waits in the old directory until it is told to look.
+    let mut shell = Command::new("sh")
+        .args(["-c", "read _; cat version; cat \"$OLD/version\"; pwd -P"])
+        .current_dir(rig.at("lib/demo/share"))
+        .env("OLD", rig.at("lib/demo/share"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    rig.ok(["select", "demo@2.0"]);
+
+    let mut text = String::new();
+    file.read_to_string(&mut text).expect("still readable");
+    assert_eq!(text, "1.0", "an open file");
+    let below = format!("/proc/self/fd/{}/version", directory.as_raw_fd());
+    assert_eq!(read(Path::new(&below)), "1.0", "a directory descriptor");
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0", "a new walk");
+    drop(shell.stdin.take());
+    let output = shell.wait_with_output().expect("it ends");
+    let place = rig.at("lib/demo/share");
+    let expected = format!("1.02.0{}\n", place.display());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "a working directory");
+}
+
+/// Every release can be reached whatever is selected, and files of one object are one inode.
+#[test]
+fn releases_side_by_side() {
+    let Some(rig) = Rig::mounted("releases_side_by_side") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("demo", "1:2.0");
+    rig.ok(["select", "demo@=1.0"]);
+    assert_eq!(read(&rig.at("lib/demo@1.0/share/version")), "1.0");
+    assert_eq!(read(&rig.at("lib/demo@1%3a2.0/share/version")), "1:2.0");
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+    let inode = |path: &str| fs::metadata(rig.at(path)).expect("there").ino();
+    assert_eq!(inode("lib/demo/share/version"), inode("lib/demo@1.0/share/version"));
+    assert_ne!(inode("lib/demo/share"), inode("lib/demo@1.0/share"), "directories are places");
+    assert_eq!(names(&rig.at("lib")), ["demo"], "side by side is not listed");
+    assert_eq!(names(&rig.mountpoint()), ["bin", "lib", "so"], "nor are the dotted places");
+}
+
+/// Warm work never reaches the daemon, also after other packages were swapped.
+#[test]
+fn warm_work_costs_no_request() {
+    let Some(rig) = Rig::mounted("warm_work_costs_no_request") else { return };
+    for version in ["1.0", "2.0"] {
+        rig.add_plain("demo", version);
+        rig.add_plain("other", version);
+    }
+    rig.ok(["select", "demo@1.0", "other@1.0"]);
+    let work = || {
+        assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+        assert_eq!(names(&rig.at("lib/demo/share")), ["version"]);
+        assert!(!rig.at("lib/demo/share/missing").exists());
+        fs::metadata(rig.at("lib/demo/include/a.h")).expect("there");
+    };
+    work();
+    work();
+    let before = rig.requests();
+    (0..100).for_each(|_| work());
+    assert_eq!(rig.requests(), before);
+    rig.ok(["select", "other@2.0"]);
+    let before = rig.requests();
+    (0..100).for_each(|_| work());
+    assert_eq!(rig.requests(), before, "after a swap of another package");
+}
+
+/// No read that began after a select returned sees an older release, and no read is torn.
+#[test]
+fn readers_against_swaps() {
+    const SWAPS: u64 = 400;
+    let Some(rig) = Rig::mounted("readers_against_swaps") else { return };
+    let long = |version: &str| version.repeat(50_000).into_bytes();
+    for version in ["1.0", "2.0"] {
+        let content = long(version);
+        rig.add("demo", version, &[("share/long", Content::File(&content))]);
+    }
+    rig.ok(["select", "demo@1.0"]);
+    // Even counts: 1.0 is selected; odd: 2.0. Raised before a select begins (by one half) and
+    // after it has returned (by the other).
+    let phase = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    let path = rig.at("app/demo/share/long");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    let before = phase.load(Ordering::SeqCst);
+                    let text = read(&path);
+                    let after = phase.load(Ordering::SeqCst);
+                    let seen = &text[..3];
+                    assert_eq!(text, seen.repeat(50_000), "torn");
+                    // `phase / 2` swaps have returned before, `after.div_ceil(2)` have begun.
+                    let possible = before / 2..=after.div_ceil(2);
+                    let is_two = u64::from(seen == "2.0");
+                    assert!(possible.clone().any(|swaps| swaps % 2 == is_two), "stale: {seen}");
+                }
+            });
+        }
+        for swap in 1..=SWAPS {
+            phase.fetch_add(1, Ordering::SeqCst);
+            rig.ok(["select", if swap % 2 == 1 { "demo@2.0" } else { "demo@1.0" }]);
+            phase.fetch_add(1, Ordering::SeqCst);
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+}
+
+/// A damaged blob gives EIO for its file and leaves the rest alone; no damaged byte is served.
+#[test]
+fn damage_is_an_error_and_never_content() {
+    let Some(rig) = Rig::mounted("damage_is_an_error_and_never_content") else { return };
+    let content = b"precious".repeat(20_000);
+    let files = [("share/good", Content::File(b"good")), ("share/bad", Content::File(&content))];
+    rig.add("demo", "1.0", &files);
+    rig.ok(["select", "demo"]);
+    let shown = rig.ok(["--json", "which", rig.at("app/demo/share/bad").to_str().expect("UTF-8")]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let blob = find_blob(&shown).expect("a blob");
+    let path = rig.store().join("blobs").join(&blob[..2]).join(&blob[2..]);
+    let path =
+        if path.exists() { path } else { rig.store().join("blobs").join(&blob[..2]).join(&blob) };
+    let mut permissions = fs::metadata(&path).expect("the blob").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    fs::set_permissions(&path, permissions).expect("ours");
+    let file = File::options().write(true).open(&path).expect("ours");
+    file.write_at(b"X", 100_000).expect("ours");
+    let error = fs::read(rig.at("app/demo/share/bad")).expect_err("damaged");
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    assert_eq!(read(&rig.at("app/demo/share/good")), "good");
+    let fsck = rig.run(["fsck", "--data"]);
+    assert_eq!(fsck.status.code(), Some(7));
+}
+
+fn find_blob(value: &serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::Object(map) => map
+            .get("blob")
+            .and_then(|blob| blob.as_str().map(str::to_owned))
+            .or_else(|| map.values().find_map(find_blob)),
+        serde_json::Value::Array(list) => list.iter().find_map(find_blob),
+        _ => None,
+    }
+}
