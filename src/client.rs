@@ -16,10 +16,10 @@ use store_fs::{OsDisk, Store, StoreError};
 use crate::control;
 use crate::engine::{Caller, Engine, Unmounted};
 use crate::error::{CommandError, Kind};
-use crate::host;
 use crate::protocol::{
     Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, PROTOCOL, Wire, WireError,
 };
+use crate::{host, rundir};
 
 /// How long an answer may take. A server that is replaced meanwhile is noticed at once, since its
 /// connections break.
@@ -156,7 +156,7 @@ fn connect(store: &Path) -> Result<Option<UnixStream>, CommandError> {
         Ok(stream)
     };
     control::connect(store).and_then(|stream| stream.map(limited).transpose()).map_err(|error| {
-        let socket = store.join(control::SOCKET_NAME);
+        let socket = rundir::socket(store);
         let refused = CommandError::io("connecting to", &socket, &error);
         CommandError { kind: Kind::Unavailable, ..refused }
     })

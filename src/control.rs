@@ -23,14 +23,12 @@ use store_fs::Disk;
 
 use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
-use crate::host;
 use crate::protocol::{
     Answer, Call, DaemonStatus, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL, READER_LINE_LEN_MAX,
     Wire, WireError,
 };
+use crate::{host, rundir};
 
-/// The socket's name in the store.
-pub const SOCKET_NAME: &str = "control";
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
 /// Of these, for callers who may not change the store: the owner always gets through.
@@ -73,14 +71,14 @@ pub fn owner_of(store: &Path) -> io::Result<u32> {
 }
 
 /// A path to the socket that fits into the 108 bytes of a socket's address, whatever the store's
-/// path is; good while `store` is open.
-fn address(store: BorrowedFd<'_>) -> PathBuf {
-    format!("/proc/self/fd/{}/{SOCKET_NAME}", store.as_raw_fd()).into()
+/// path is; good while `directory` is open.
+fn address(directory: BorrowedFd<'_>) -> PathBuf {
+    format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), rundir::SOCKET).into()
 }
 
-fn open_directory(store: &Path) -> io::Result<rustix::fd::OwnedFd> {
+fn open_directory(path: &Path) -> io::Result<rustix::fd::OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(store, flags, Mode::empty())?)
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Makes the socket of a store, in place of a dead one. Only the keeper may, while it holds the
@@ -90,7 +88,8 @@ fn open_directory(store: &Path) -> io::Result<rustix::fd::OwnedFd> {
 ///
 /// The operating system's.
 pub fn bind(store: &Path) -> io::Result<UnixListener> {
-    let directory = open_directory(store)?;
+    rundir::make(store)?;
+    let directory = open_directory(&rundir::path(store))?;
     let path = address(directory.as_fd());
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -108,7 +107,7 @@ pub fn bind(store: &Path) -> io::Result<UnixListener> {
 ///
 /// The operating system's.
 pub fn connect(store: &Path) -> io::Result<Option<UnixStream>> {
-    let directory = match open_directory(store) {
+    let directory = match open_directory(&rundir::path(store)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };

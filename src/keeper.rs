@@ -1,7 +1,7 @@
-//! The keeper: opens the connection, mounts, answers the kernel's one `INIT`, and from then on holds
-//! what a server must not lose: the connection, the memory file and the control socket. It starts,
-//! watches and replaces the server. It never reads the store and never answers a file's request, so
-//! there is little in it that could fail.
+//! The keeper: opens the connection, mounts, answers the kernel's one `INIT`, and from then on
+//! holds what a server must not lose: the connection, the memory file and the control socket. It
+//! starts, watches and replaces the server. It never reads the store and never answers a file's
+//! request, so there is little in it that could fail.
 //!
 //! ```text
 //! server -> keeper, a message each:  R  serving        F<text>  cannot serve, and why
@@ -32,8 +32,10 @@ use store_fs::fuse::{Negotiated, answer_init};
 use self::watch::{Ended, Watched};
 use crate::mount::claim::{Asked, Claim};
 use crate::mount::{MountError, MountOptions, Ready, device};
-use crate::{control, host, mountinfo, sys};
+use crate::{control, host, mountinfo, rundir, sys};
 
+/// A server that dies younger than this has not come up.
+const YOUTH: Duration = Duration::from_millis(100);
 /// Pause before the second try of a server that does not come up; doubled each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Longest such pause.
@@ -102,7 +104,7 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     let device = mounting.device;
     let keeper = Keeper { options, device, memory, control, signals, _claim: claim };
     let kept = keeper.keep(notes, report);
-    let socket = options.store.join(control::SOCKET_NAME);
+    let socket = rundir::socket(&options.store);
     if let Err(error) = std::fs::remove_file(&socket) {
         tracing::warn!("removing {}: {error}", socket.display());
     }
@@ -115,6 +117,7 @@ impl Keeper<'_> {
         let mut notes = Some(notes);
         let mut backoff = Duration::ZERO;
         for restarts in 0_u64.. {
+            let age = host::Stopwatch::start();
             let mut watched = self.start(restarts).map_err(|error| {
                 detach(&self.options.mountpoint);
                 doing("starting the server")(error)
@@ -131,14 +134,14 @@ impl Keeper<'_> {
                     let reason = words.unwrap_or_else(|| "the server ended without a word".into());
                     return Err(MountError::Start { reason });
                 }
-                Ended::Died { served: true, words } => {
+                Ended::Died { served: true, words } if age.elapsed() >= YOUTH => {
                     tracing::warn!("the server died: {words:?}; starting another");
                     backoff = Duration::ZERO;
                 }
-                Ended::Died { served: false, words } => {
-                    backoff = (backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
-                    tracing::error!("the server cannot serve: {words:?}; trying in {backoff:?}");
+                Ended::Died { words, .. } => {
+                    tracing::error!("the server cannot serve: {words:?}; pausing {backoff:?}");
                     std::thread::sleep(backoff);
+                    backoff = (backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
                 }
             }
         }

@@ -19,6 +19,7 @@ mod mountinfo;
 pub mod protocol;
 mod render;
 mod report;
+mod rundir;
 mod server;
 mod sys;
 mod trail;

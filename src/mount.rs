@@ -22,11 +22,9 @@ use std::time::Duration;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
-use crate::host;
 use crate::mountinfo::{self, FS_TYPE, Mount};
+use crate::{host, rundir};
 
-/// What the daemon has to say, in the store's directory.
-const LOG_FILE: &str = "daemon.log";
 /// How long an unmounted daemon may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -245,7 +243,8 @@ fn read_ready(reader: OwnedFd) -> Result<Vec<String>, MountError> {
 }
 
 fn open_log(store: &Path) -> Result<File, MountError> {
-    let path = store.join(LOG_FILE);
+    let path = rundir::log(store);
+    rundir::make(store).map_err(|error| failed(&format!("opening {}", path.display()), error))?;
     OpenOptions::new()
         .append(true)
         .create(true)

@@ -17,13 +17,14 @@ mod fault;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use resolver::{Generation, View};
+use resolver::{Generation, GenerationNumber, View};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
 use store_fs::fuse::{Negotiated, Session};
 use store_fs::{DynFs, Memory, OsDisk, Shown, Store, StoreError, Writer};
@@ -39,6 +40,8 @@ use crate::{host, sys};
 const THREADS_MIN: usize = 2;
 /// Most of them; each reserves 16 MiB of address space and uses little of it.
 const THREADS_MAX: usize = 16;
+/// How long after commands could not be taken it is tried again.
+const RETRY_PAUSE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// How often a server asks again for a lock that a dead or a short-lived writer still holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -128,12 +131,16 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     let (agreed, mounted_at) =
         words.and_then(|words| parse_words(&words)).ok_or("the memory file lacks the handshake")?;
     let store = Arc::new(Store::open(OsDisk::open(&directory)?)?);
-    let shown = newest(&store)?;
+    let (shown, unreadable) = newest(&store, memory.announced())?;
     if memory.counts().iter().all(|(_, count)| *count == 0) {
         // Nothing was ever answered, so there is nothing that the kernel would have to forget.
         memory.set_announced(shown.generation);
     }
     let fs = Arc::new(DynFs::new(Arc::clone(&store), Arc::clone(&memory), shown));
+    if let Some(reason) = unreadable {
+        tracing::error!("what is selected is withheld: {reason}");
+        fs.withhold(&reason);
+    }
     let threads = thread::available_parallelism().map_or(THREADS_MIN, usize::from);
     let threads = threads.clamp(THREADS_MIN, THREADS_MAX);
     let session =
@@ -156,39 +163,63 @@ fn serve(handed: Handed) -> Result<(), Failure> {
         notes: Vec::new(),
     };
     let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let commands = thread::Builder::new().name("engine".into()).spawn(move || {
-        if let Err(error) = command(&directory, store, mounted, &control, Arc::new(live), &stop) {
-            // A new server may do better; the kernel's requests are safe with it.
-            tracing::error!("the engine cannot go on: {}", words_of(error.as_ref()));
-            std::process::exit(1);
-        }
-    })?;
+    let commands = Commands {
+        directory,
+        store,
+        mounted: Arc::new(mounted),
+        control,
+        live: Arc::new(live),
+        stop,
+    };
+    let commands = thread::Builder::new().name("commands".into()).spawn(move || commands.run())?;
     line.say(b"R");
     session.run()?;
     // Unmounted. An edit that runs is finished, and its client answered.
     drop(stopper);
-    commands.join().map_err(|_| "the engine's thread panicked")?;
+    commands.join().map_err(|_| "the thread of the commands panicked")?;
     Ok(())
 }
 
-/// Becomes the writer, tells the kernel what it has missed, and then takes commands.
-fn command(
-    directory: &Path,
+/// What takes commands, beside the threads that answer the kernel.
+struct Commands {
+    directory: PathBuf,
     store: Arc<Store<OsDisk>>,
-    mounted: Mounted<OsDisk>,
-    control: &UnixListener,
+    mounted: Arc<Mounted<OsDisk>>,
+    control: UnixListener,
     live: Live,
-    stop: &OwnedFd,
-) -> Result<(), Failure> {
-    let writer = wait_for_lock(&store)?;
-    let mounted = Arc::new(mounted);
-    let show = Box::new(Arc::clone(&mounted));
-    let engine = Arc::new(Engine::open(Arc::clone(&store), writer, show, host::arch())?);
-    mounted.catch_up(&store, engine.shown())?;
-    let owner = control::owner_of(directory)?;
-    let service = Service { engine, live, owner, unmount: None };
-    control::serve(control, &service, stop.as_fd())?;
-    Ok(())
+    stop: OwnedFd,
+}
+
+impl Commands {
+    /// Takes commands until the mount is gone. What fails is tried again: the kernel's requests do
+    /// not depend on it.
+    fn run(self) {
+        while let Err(error) = self.serve() {
+            tracing::error!("commands cannot be taken: {}", words_of(error.as_ref()));
+            if self.is_over() {
+                return;
+            }
+        }
+    }
+
+    /// Becomes the writer, tells the kernel what it has missed, and then takes commands.
+    fn serve(&self) -> Result<(), Failure> {
+        let writer = wait_for_lock(&self.store)?;
+        let show = Box::new(Arc::clone(&self.mounted));
+        let engine = Engine::open(Arc::clone(&self.store), writer, show, host::arch())?;
+        self.mounted.catch_up(&self.store, engine.shown())?;
+        let owner = control::owner_of(&self.directory)?;
+        let live = Arc::clone(&self.live);
+        let service = Service { engine: Arc::new(engine), live, owner, unmount: None };
+        control::serve(&self.control, &service, self.stop.as_fd())?;
+        Ok(())
+    }
+
+    /// Waits a little; whether the mount is gone.
+    fn is_over(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stop, PollFlags::IN)];
+        poll(&mut fds, Some(&RETRY_PAUSE)).is_ok_and(|ready| ready > 0)
+    }
 }
 
 fn wait_for_lock(store: &Store<OsDisk>) -> Result<Writer, StoreError> {
@@ -200,22 +231,32 @@ fn wait_for_lock(store: &Store<OsDisk>) -> Result<Writer, StoreError> {
     }
 }
 
-/// What a store shows before anything is changed: its newest generation.
-fn newest(store: &Store<OsDisk>) -> Result<Shown, Failure> {
-    let (catalog, damaged) = store.catalog(host::arch())?;
+/// What a store shows before anything is changed: its newest generation. When it cannot be read
+/// and the kernel was told of generations before, programs are running: then everything else is
+/// shown, with the reason.
+fn newest(
+    store: &Store<OsDisk>,
+    announced: GenerationNumber,
+) -> Result<(Shown, Option<String>), Failure> {
+    let (catalog, damaged) = store.catalog_from_files(host::arch())?;
     for error in damaged {
         tracing::error!("{}", words_of(&error));
     }
-    let generation = store.newest()?;
+    let (generation, unreadable) = match store.newest() {
+        Ok(generation) => (generation, None),
+        Err(error) if announced != GenerationNumber(0) => (None, Some(words_of(&error))),
+        Err(error) => return Err(error.into()),
+    };
     let system = generation.as_ref().map(|generation| &generation.system);
     let view = system.map_or_else(View::default, |system| View::compile(system, &catalog));
     let number = |generation: &Generation| generation.number;
-    Ok(Shown {
+    let shown = Shown {
         generation: generation.as_ref().map(number).unwrap_or_default(),
         view: Arc::new(view),
         catalog: Arc::new(catalog),
         generations: Arc::new(store.generations()?.into_iter().collect()),
-    })
+    };
+    Ok((shown, unreadable))
 }
 
 /// What the keeper left in the memory file: the handshake, and when it mounted.

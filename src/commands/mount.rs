@@ -9,7 +9,7 @@ use crate::cli;
 use crate::error::CommandError;
 use crate::host;
 use crate::invocation::{Invocation, absolute};
-use crate::mount::{self, MountOptions};
+use crate::mount::{self, MountOptions, Mounted};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -23,36 +23,69 @@ struct Document<'a> {
 pub(super) fn run(run: &mut Invocation, arguments: &cli::Mount) -> Result<(), CommandError> {
     let wanted = arguments.mountpoint.as_deref().map(text_absolute).transpose()?;
     let mountpoint = if run.dry_run { rehearse(run, wanted)? } else { prepare(run, wanted)? };
-    let mut document = Document {
-        dry_run: run.dry_run,
-        store: run.store.display().to_string(),
-        mountpoint: mountpoint.display().to_string(),
-        keeper: None,
-        notes: &[],
-    };
     let line = format!("{} on {}", run.store.display(), mountpoint.display());
     if run.dry_run {
         return match run.report.wants_json() {
-            true => run.report.document(run.command, &document),
+            true => run.report.document(run.command, &document(run, &mountpoint, None, &[])),
             false => run.report.success(&format!("would mount {line}")),
         };
     }
     run.store = absolute(&run.store)?;
+    let elsewhere = elsewhere(run, &mountpoint)?;
     let options =
         MountOptions { store: run.store.clone(), mountpoint, foreground: arguments.foreground };
-    let mounted = mount::mount(&options, &mut |_| ())?;
-    document.keeper = Some(mounted.keeper);
-    document.notes = &mounted.notes;
+    let mut told = Ok(());
+    // In the foreground this is called while the mount is up, and `mount` returns when it is gone.
+    mount::mount(&options, &mut |mounted| {
+        let notes: Vec<String> = mounted.notes.iter().cloned().chain(elsewhere.clone()).collect();
+        told = tell(run, &line, mounted, &notes);
+    })?;
+    told
+}
+
+fn tell(
+    run: &mut Invocation,
+    line: &str,
+    mounted: &Mounted,
+    notes: &[String],
+) -> Result<(), CommandError> {
     if run.report.wants_json() {
+        let document = document(run, &mounted.mountpoint, Some(mounted.keeper), notes);
         return run.report.document(run.command, &document);
     }
-    if !arguments.foreground {
-        run.report.success(&format!("mounted {line}   dynfs status; dynfs umount"))?;
-    }
-    for note in &mounted.notes {
+    run.report.success(&format!("mounted {line}   dynfs status; dynfs umount"))?;
+    for note in notes {
         run.report.note(note);
     }
     Ok(())
+}
+
+fn document<'a>(
+    run: &Invocation,
+    mountpoint: &Path,
+    keeper: Option<u32>,
+    notes: &'a [String],
+) -> Document<'a> {
+    Document {
+        dry_run: run.dry_run,
+        store: run.store.display().to_string(),
+        mountpoint: mountpoint.display().to_string(),
+        keeper,
+        notes,
+    }
+}
+
+/// What does not work when a store is not mounted at its prefix.
+fn elsewhere(run: &Invocation, mountpoint: &Path) -> Result<Option<String>, CommandError> {
+    let store = Store::open(OsDisk::open(&run.store)?)?;
+    let prefix = store.format().prefix.as_path();
+    Ok((prefix != mountpoint).then(|| {
+        let prefix = prefix.display();
+        format!(
+            "the store's prefix is {prefix}: programs, scripts and libraries built for {prefix} \
+             look for each other there and not here"
+        )
+    }))
 }
 
 /// Opens or makes the store; the place to mount it at. A new store takes the mount point that was

@@ -1,7 +1,7 @@
 //! The claim on a store: a lock file that its keeper holds, and that says where it is mounted.
 //!
 //! ```text
-//! <store>/keeper      {"pid":311,"mountpoint":"/dyn"}      locked (flock) while the keeper lives
+//! <store>/run/keeper    {"pid":311,"mountpoint":"/dyn"}    locked (flock) while the keeper lives
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -13,8 +13,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-/// Name of the file in the store.
-const FILE: &str = "keeper";
+use crate::rundir;
+
 /// Bytes of it that are read: a path and a number.
 const LEN_MAX: u64 = 64 * 1024;
 /// How often a wait looks again.
@@ -51,13 +51,14 @@ impl Claim {
     ///
     /// The operating system's.
     pub(crate) fn take(store: &Path, mountpoint: &Path) -> io::Result<Asked> {
+        rundir::make(store)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o644)
-            .open(store.join(FILE))?;
+            .open(rundir::claim(store))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Asked::Held(read(&mut file))),
@@ -76,7 +77,7 @@ impl Claim {
 ///
 /// The operating system's. A store without the file has no keeper.
 pub(crate) fn holder(store: &Path) -> io::Result<Option<Holder>> {
-    let mut file = match File::open(store.join(FILE)) {
+    let mut file = match File::open(rundir::claim(store)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -137,7 +138,7 @@ mod tests {
     fn a_claim_that_says_nothing_is_still_held() {
         let store = tempfile::tempdir().expect("a temporary directory");
         let _claim = Claim::take(store.path(), Path::new("/a")).expect("free");
-        std::fs::write(store.path().join(FILE), b"not json").expect("writable");
+        std::fs::write(rundir::claim(store.path()), b"not json").expect("writable");
         let asked = Claim::take(store.path(), Path::new("/a")).expect("readable");
         assert!(matches!(asked, Asked::Held(None)), "{asked:?}");
     }

@@ -69,14 +69,21 @@ impl<D: Disk> Mounted<D> {
     ///
     /// # Errors
     ///
-    /// The store's, when the last announced generation cannot be read; the kernel's.
-    pub(super) fn catch_up(&self, store: &Store<D>, now: Shown) -> Result<(), super::Failure> {
-        let told = self.last_told(store, &now)?;
+    /// The kernel's.
+    pub(super) fn catch_up(&self, store: &Store<D>, now: Shown) -> io::Result<()> {
+        let told = self.last_told(store, &now);
         let generation = now.generation;
         // What this server itself has answered since it began, should the store have changed.
         self.announcer.tell(self.fs.show(now))?;
         let promised = self.memory.promised();
-        self.tell(self.fs.catch_up(&told, &promised), generation)?;
+        let announcement = match told {
+            Ok(told) => self.fs.catch_up(&told, &promised),
+            Err(error) => {
+                tracing::error!("what the kernel knows cannot be read, so it forgets all: {error}");
+                self.fs.catch_up_blindly(&promised)
+            }
+        };
+        self.tell(announcement, generation)?;
         Ok(())
     }
 

@@ -1,9 +1,11 @@
 //! Faults on request, for tests of what a crash leaves behind. Not in release builds.
 //!
 //! ```text
-//! DYNFS_TEST_CRASH=<point>:<token>   abort at the point, once: if the file <token> could be removed
-//! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name, once likewise
+//! DYNFS_TEST_CRASH=<point>:<token>   abort at the point
+//! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name
 //! ```
+//!
+//! Once: if the file <token> could be removed.
 
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -16,6 +16,7 @@
 mod announce;
 mod answer;
 mod attr;
+mod blind;
 mod change;
 mod list;
 mod place;
@@ -197,6 +198,9 @@ pub enum FsError {
     /// A file of the store is missing or damaged. EIO.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What is selected cannot be read, and a guess would be wrong. EIO.
+    #[error("the selections cannot be read: {0}")]
+    Withheld(Arc<str>),
 }
 
 impl FsError {
@@ -211,7 +215,7 @@ impl FsError {
             Self::NotFile(_) => Errno::ISDIR,
             Self::NameTooLong => Errno::NAMETOOLONG,
             Self::SlotsFull => Errno::NFILE,
-            Self::Store(_) => Errno::IO,
+            Self::Store(_) | Self::Withheld(_) => Errno::IO,
         };
         errno.raw_os_error()
     }
@@ -248,6 +252,15 @@ impl<D: Disk> DynFs<D> {
             showing: Mutex::new(()),
             measured: Measured::default(),
         }
+    }
+
+    /// Answers every name in the live tree with an error until something is shown again: the
+    /// newest generation cannot be read, and an older one would be a silent step back. What the
+    /// kernel knows already, frozen trees and releases by version go on.
+    pub fn withhold(&self, reason: &str) {
+        let _showing = self.showing.lock();
+        let next = self.snapshot.load().withhold(reason);
+        self.snapshot.store(Arc::new(next));
     }
 
     /// What is shown now.

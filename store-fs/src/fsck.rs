@@ -308,7 +308,7 @@ fn is_shard(name: &OsStr) -> bool {
 fn is_top(listed: &Listed) -> bool {
     let Some(name) = listed.name.to_str() else { return false };
     match listed.kind {
-        ListedKind::Dir => paths::DIRS.contains(&name) || name == TMP_DIR,
+        ListedKind::Dir => paths::DIRS.contains(&name) || [TMP_DIR, paths::RUN_DIR].contains(&name),
         ListedKind::File => [paths::FORMAT, paths::LOCK, paths::INDEX].contains(&name),
         ListedKind::Other => false,
     }

@@ -10,6 +10,7 @@
 //! generations/<number>                 a complete state; the highest number is the newest (record)
 //! index.redb                           may be deleted at any time
 //! tmp/                                 only on file systems without nameless files
+//! run/                                 the daemon's; no part of the state
 //! ```
 //!
 //! `ab` are the first two digits of the name. These files are the truth. Each is written under no
@@ -47,6 +48,7 @@ pub use generation::Unpublished;
 pub(crate) use index::Row as IndexRow;
 pub(crate) use index::{Index, IndexError};
 use lru::Lru;
+pub use path::RUN_DIR;
 pub(crate) use read::outboard_len;
 pub(crate) use release::record_of;
 

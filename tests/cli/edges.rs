@@ -42,7 +42,8 @@ fn a_second_writer_is_refused_with_the_pid_of_the_first() {
 fn a_socket_that_nobody_serves_is_no_obstacle() {
     let stage = Stage::new();
     stage.add_packages();
-    drop(std::os::unix::net::UnixListener::bind(stage.path("store/control")).unwrap());
+    std::fs::create_dir(stage.path("store/run")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(stage.path("store/run/control")).unwrap());
     stage.ok(&["select", "xz"]);
     assert!(stage.ok(&["status"]).contains("not mounted"));
 }

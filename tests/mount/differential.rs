@@ -1,5 +1,5 @@
-//! The same random tree on a plain directory and in the mount must give the same answers to the same
-//! random system calls: contents, attributes, listings and errno.
+//! The same random tree on a plain directory and in the mount must give the same answers to the
+//! same random system calls: contents, attributes, listings and errno.
 //!
 //! `DYNFS_TEST_SEED=<number>` replays a run.
 

@@ -106,7 +106,7 @@ impl Rig {
 
     /// What the daemon had to say.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.store().join("daemon.log")).unwrap_or_default()
+        fs::read_to_string(self.store().join("run/log")).unwrap_or_default()
     }
 
     /// Adds a release made of these files.

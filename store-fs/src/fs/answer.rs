@@ -122,7 +122,7 @@ impl<D: Disk> DynFs<D> {
             }
             Role::View(dir) => {
                 let target = match &directory.tree {
-                    TreeName::Live => snapshot.shown.view.get(dir, name),
+                    TreeName::Live => snapshot.live()?.get(dir, name),
                     TreeName::Frozen(_) => snapshot.view(&self.store, directory)?.get(dir, name),
                 };
                 Ok(target.map(Answer::from))

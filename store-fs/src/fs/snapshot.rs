@@ -30,6 +30,8 @@ pub(super) struct Snapshot {
     pub(super) known: Arc<Known>,
     frozen: Arc<FrozenViews>,
     lists: Mutex<HashMap<u32, Arc<[Line]>>>,
+    /// Why the live tree cannot be shown, when it cannot.
+    withheld: Option<Arc<str>>,
 }
 
 /// What follows from a catalog.
@@ -64,7 +66,32 @@ impl Snapshot {
     /// The state, with nothing to take over from an earlier one.
     pub(super) fn new(shown: Shown) -> Self {
         let known = Arc::new(Known::of(&shown.catalog));
-        Self { shown: Arc::new(shown), known, frozen: Arc::default(), lists: Mutex::default() }
+        Self {
+            shown: Arc::new(shown),
+            known,
+            frozen: Arc::default(),
+            lists: Mutex::default(),
+            withheld: None,
+        }
+    }
+
+    /// The same state, of which the live tree is withheld.
+    pub(super) fn withhold(&self, reason: &str) -> Self {
+        Self {
+            shown: self.shown.clone(),
+            known: self.known.clone(),
+            frozen: self.frozen.clone(),
+            lists: Mutex::default(),
+            withheld: Some(reason.into()),
+        }
+    }
+
+    /// The live view.
+    pub(super) fn live(&self) -> Result<&Arc<View>, FsError> {
+        match &self.withheld {
+            None => Ok(&self.shown.view),
+            Some(reason) => Err(FsError::Withheld(reason.clone())),
+        }
     }
 
     /// The state after this one. With the same catalog, what follows from it is shared.
@@ -73,7 +100,8 @@ impl Snapshot {
             return Self::new(shown);
         }
         let (known, frozen) = (self.known.clone(), self.frozen.clone());
-        Self { shown: Arc::new(shown), known, frozen, lists: Mutex::default() }
+        let shown = Arc::new(shown);
+        Self { shown, known, frozen, lists: Mutex::default(), withheld: None }
     }
 
     /// Whether the catalog is the very same value.
@@ -97,7 +125,7 @@ impl Snapshot {
         directory: &Directory,
     ) -> Result<Arc<View>, FsError> {
         match &directory.tree {
-            TreeName::Live => Ok(self.shown.view.clone()),
+            TreeName::Live => self.live().cloned(),
             TreeName::Frozen(name) => self.frozen_view(store, name),
         }
     }

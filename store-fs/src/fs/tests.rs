@@ -70,6 +70,46 @@ impl Bench {
     }
 }
 
+/// Selections that cannot be read are an error, and never a guess; all else goes on.
+#[test]
+fn a_withheld_tree_is_an_error_until_something_is_shown() {
+    let bench = Bench::new(SMALL);
+    let known = bench.walk("lib/xz/readme").unwrap();
+    let lib = bench.walk("lib").unwrap().ino;
+    bench.fs.withhold("generations/1 is damaged");
+    let errno = |result: Result<Option<Entry>, FsError>| result.map(drop).map_err(|e| e.errno());
+    assert_eq!(errno(bench.fs.lookup(lib, b"xz")), Err(Errno::IO.raw_os_error()));
+    assert_eq!(errno(bench.fs.lookup(lib, b"missing")), Err(Errno::IO.raw_os_error()));
+    let listed = bench.fs.readdir(lib, 0, true, &mut |_| false);
+    assert_eq!(listed.unwrap_err().errno(), Errno::IO.raw_os_error());
+    assert_eq!(bench.fs.attr(known.ino).unwrap(), known, "what is known goes on");
+    assert!(bench.fs.lookup(lib, b"xz@5.8").unwrap().is_some(), "releases by version go on");
+    assert!(bench.walk(".generations/1/lib/xz").is_some(), "frozen trees go on");
+    bench.fs.show((*bench.fs.shown()).clone());
+    assert_eq!(bench.walk("lib/xz/readme"), Some(known));
+}
+
+/// A kernel that was told of a state which is lost is told of every name that it can know.
+#[test]
+fn a_lost_state_is_made_up_for() {
+    let bench = Bench::new(SMALL);
+    bench.walk("lib/xz/readme").unwrap();
+    let lib = bench.walk("lib").unwrap().ino;
+    let app = bench.walk("app").unwrap().ino;
+    assert!(bench.fs.lookup(app, b"curl").unwrap().is_none(), "the kernel keeps a miss");
+    let memory = bench.memory.clone();
+    let only_curl = bench.state(2, &bench.releases, &[2]);
+    let successor = DynFs::new(bench.store.clone(), memory, only_curl);
+    let told = successor.catch_up_blindly(&[]);
+    for (dir, name) in [(lib, "xz"), (app, "curl"), (Ino::ROOT, "lib")] {
+        let entry = (dir, name.as_bytes().to_vec());
+        assert!(told.entries.contains(&entry), "{name} is not told: {told:?}");
+    }
+    for dir in [Ino::ROOT, lib] {
+        assert!(told.lists.contains(&dir), "a list is not told: {told:?}");
+    }
+}
+
 fn release(store: &Store<SimDisk>, name: &str, category: &str, version: &str) -> Release {
     let addition = store.add().unwrap();
     let mut tree = TreeBuilder::new();

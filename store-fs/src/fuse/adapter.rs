@@ -1,9 +1,9 @@
 //! The translation table: each handler counts, asks [`DynFs`], and replies.
 //!
 //! Operations come in three kinds. *Asked*: what `DynFs` answers. *Never again*: `ENOSYS` makes the
-//! kernel remember and stop asking, which is what keeps warm work away from this process. *Refused*:
-//! whatever would change something is `EROFS`; the kernel refuses most of it on its own, since the
-//! mount is read-only.
+//! kernel remember and stop asking, which is what keeps warm work away from this process.
+//! *Refused*: whatever would change something is `EROFS`; the kernel refuses most of it on its
+//! own, since the mount is read-only.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;

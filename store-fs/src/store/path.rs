@@ -15,6 +15,9 @@ pub(crate) const OBJECTS: &str = "objects";
 pub(crate) const RELEASES: &str = "releases";
 pub(crate) const GENERATIONS: &str = "generations";
 
+/// The daemon's own directory: its socket, its claim, its log. No part of the state.
+pub const RUN_DIR: &str = "run";
+
 /// Directories of every store.
 pub(crate) const DIRS: [&str; 5] = [BLOBS, OUTBOARDS, OBJECTS, RELEASES, GENERATIONS];
 

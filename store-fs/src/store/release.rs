@@ -49,6 +49,16 @@ fn is_same(a: &Release, b: &Release) -> bool {
         && *build_ids == b.build_ids
 }
 
+/// What reading all records gives.
+struct ReadCatalog {
+    catalog: Catalog,
+    problems: Vec<StoreError>,
+    /// What the index should hold.
+    rows: Index,
+    /// Whether it does.
+    is_current: bool,
+}
+
 impl<D: Disk> Store<D> {
     /// All releases, through the index when it is good and from the files otherwise. Damaged
     /// records are left out and named in the second part.
@@ -57,12 +67,32 @@ impl<D: Disk> Store<D> {
     ///
     /// [`StoreError::Io`] when a directory cannot be listed.
     pub fn catalog(&self, host: Arch) -> Result<(Catalog, Vec<StoreError>), StoreError> {
-        let files = self.release_files()?;
         let mut index = Index::load(&self.disk);
-        let mut known = std::mem::take(index.as_mut().unwrap_or(&mut Index::default()));
+        let known = std::mem::take(index.as_mut().unwrap_or(&mut Index::default()));
+        let read = self.read_catalog(host, known)?;
+        if !read.is_current || index.is_err() {
+            self.renew_index(&read.rows, index.err());
+        }
+        Ok((read.catalog, read.problems))
+    }
+
+    /// The same from the files alone, and nothing is written: for a server, which must serve
+    /// before it may wait for a database or for another process's lock.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] when a directory cannot be listed.
+    pub fn catalog_from_files(&self, host: Arch) -> Result<(Catalog, Vec<StoreError>), StoreError> {
+        let read = self.read_catalog(host, Index::default())?;
+        Ok((read.catalog, read.problems))
+    }
+
+    /// Reads every record that `known` does not have as it is.
+    fn read_catalog(&self, host: Arch, mut known: Index) -> Result<ReadCatalog, StoreError> {
+        let files = self.release_files()?;
         let mut catalog = Catalog::new(host);
         let (mut problems, mut rows) = (Vec::new(), Index::default());
-        let mut is_current = index.is_ok();
+        let mut is_current = true;
         for (path, stamp) in files {
             let release = match known.take(&path, &stamp) {
                 Some(release) => Ok(Some(release)),
@@ -84,10 +114,9 @@ impl<D: Disk> Store<D> {
                 Err(error) => problems.push(error),
             }
         }
-        if !is_current || !known.is_empty() {
-            self.renew_index(&rows, index.err());
-        }
-        Ok((catalog, problems))
+        // What is left in `known` was removed.
+        is_current &= known.is_empty();
+        Ok(ReadCatalog { catalog, problems, rows, is_current })
     }
 
     /// The paths and stamps of all release records, in the order of paths.

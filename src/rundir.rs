@@ -1,0 +1,52 @@
+//! The daemon's own directory in a store. Nothing in it is part of the store's state.
+//!
+//! ```text
+//! <store>/run/keeper     who serves the store and where; locked while the keeper lives
+//! <store>/run/control    the control socket
+//! <store>/run/log        what the daemon had to say
+//! ```
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use store_fs::store::RUN_DIR;
+
+/// Name of the claim.
+const CLAIM: &str = "keeper";
+/// Name of the control socket.
+pub(crate) const SOCKET: &str = "control";
+/// Name of the log.
+const LOG: &str = "log";
+
+/// The directory.
+pub(crate) fn path(store: &Path) -> PathBuf {
+    store.join(RUN_DIR)
+}
+
+/// The keeper's claim on the store.
+pub(crate) fn claim(store: &Path) -> PathBuf {
+    path(store).join(CLAIM)
+}
+
+/// The control socket.
+pub(crate) fn socket(store: &Path) -> PathBuf {
+    path(store).join(SOCKET)
+}
+
+/// The daemon's log.
+pub(crate) fn log(store: &Path) -> PathBuf {
+    path(store).join(LOG)
+}
+
+/// Makes the directory when it is missing.
+///
+/// # Errors
+///
+/// The operating system's.
+pub(crate) fn make(store: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o755).create(path(store)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
