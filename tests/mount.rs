@@ -11,6 +11,8 @@ mod rig;
 
 #[path = "mount/crash.rs"]
 mod crash;
+#[path = "mount/daemon.rs"]
+mod daemon;
 #[path = "mount/differential.rs"]
 mod differential;
 #[path = "mount/programs.rs"]

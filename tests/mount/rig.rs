@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use dynfs::protocol::{Answer, Call, Edit, LINE_LEN_MAX, PROTOCOL, Wire};
+use resolver::RequestId;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -33,16 +36,33 @@ impl Rig {
         Self::mounted_with(test, &[])
     }
 
+    /// The same below a file system in memory, for tests that select thousands of times.
+    pub(crate) fn mounted_in_memory(test: &str) -> Option<Self> {
+        let memory = Path::new("/dev/shm");
+        let rig = match memory.is_dir() {
+            true => Self::new_below(memory, test, &[])?,
+            false => Self::new(test, &[])?,
+        };
+        Some(rig.mount(test))
+    }
+
     /// The same with environment variables for the daemon.
     pub(crate) fn mounted_with(test: &str, environment: &[(&str, &str)]) -> Option<Self> {
-        let rig = Self::new(test, environment)?;
-        rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
+        Some(Self::new(test, environment)?.mount(test))
+    }
+
+    fn mount(self, test: &str) -> Self {
+        self.ok(["mount", self.mountpoint().to_str().expect("UTF-8")]);
         println!("MOUNTED {test}");
-        Some(rig)
+        self
     }
 
     /// A store that is not mounted yet.
     pub(crate) fn new(test: &str, environment: &[(&str, &str)]) -> Option<Self> {
+        Self::new_below(&std::env::temp_dir(), test, environment)
+    }
+
+    fn new_below(place: &Path, test: &str, environment: &[(&str, &str)]) -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
         let device = match is_root {
             true => fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").map(drop),
@@ -57,7 +77,8 @@ impl Rig {
             println!("SKIPPED {test}: fusermount3 is missing");
             return None;
         }
-        let directory = tempfile::Builder::new().prefix("dynfs-test-").tempdir().expect("a place");
+        let builder = tempfile::Builder::new().prefix("dynfs-test-").tempdir_in(place);
+        let directory = builder.expect("a place");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("ours");
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Some(Self { directory, environment: environment.iter().map(own).collect() })
@@ -168,11 +189,51 @@ impl Rig {
         });
     }
 
+    /// A connection to the daemon, for calls without a process each.
+    pub(crate) fn control(&self) -> Control {
+        Control { store: self.store(), wire: None, calls: 0 }
+    }
+
     fn connection(&self) -> Option<String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let place = self.mountpoint();
         let line = mounts.lines().find(|line| line.split(' ').nth(4) == place.to_str())?;
         Some(line.split(' ').nth(2)?.split_once(':')?.1.to_owned())
+    }
+}
+
+/// A connection to the daemon.
+pub(crate) struct Control {
+    store: PathBuf,
+    wire: Option<Wire<UnixStream>>,
+    calls: u64,
+}
+
+impl Control {
+    /// Calls after which a connection is made anew; the daemon allows ten times as many.
+    const CALLS: u64 = 1_000;
+
+    /// Selects, and returns when the daemon has answered that it is done.
+    pub(crate) fn select(&mut self, spec: &str) {
+        if self.calls.is_multiple_of(Self::CALLS) {
+            let stream = dynfs::control::connect(&self.store).expect("a socket").expect("a daemon");
+            let mut wire = Wire::new(stream);
+            wire.send(&Call::Hello { protocol: PROTOCOL }).expect("sent");
+            let hello: Option<Answer> = wire.receive(LINE_LEN_MAX).expect("received");
+            assert!(matches!(hello, Some(Answer::Hello { .. })), "{hello:?}");
+            self.wire = Some(wire);
+        }
+        self.calls += 1;
+        let wire = self.wire.as_mut().expect("made above");
+        let specs = vec![spec.parse().expect("a spec")];
+        let call = Call::Edit {
+            request: RequestId(format!("{:032x}", self.calls)),
+            again: false,
+            edit: Edit::Select { specs, providers: Vec::new() },
+        };
+        wire.send(&call).expect("sent");
+        let answer: Option<Answer> = wire.receive(LINE_LEN_MAX).expect("received");
+        assert!(matches!(answer, Some(Answer::Done(_))), "{answer:?}");
     }
 }
 

@@ -146,18 +146,22 @@ fn warm_work_costs_no_request() {
 /// No read that began after a select returned sees an older release, and no read is torn.
 #[test]
 fn readers_against_swaps() {
-    const SWAPS: u64 = 400;
-    let Some(rig) = Rig::mounted("readers_against_swaps") else { return };
-    let long = |version: &str| version.repeat(50_000).into_bytes();
-    for version in ["1.0", "2.0"] {
-        let content = long(version);
-        rig.add("demo", version, &[("share/long", Content::File(&content))]);
+    const SWAPS: u64 = 10_000;
+    const REPEATS: usize = 5_000;
+    // Enough of them that an old one is not mistaken for the one that is about to come.
+    const RELEASES: u64 = 8;
+    let Some(rig) = Rig::mounted_in_memory("readers_against_swaps") else { return };
+    for release in 0..RELEASES {
+        let version = format!("{release}.0");
+        let content = version.repeat(REPEATS).into_bytes();
+        rig.add("demo", &version, &[("share/long", Content::File(&content))]);
     }
-    rig.ok(["select", "demo@1.0"]);
-    // Even counts: 1.0 is selected; odd: 2.0. Raised before a select begins (by one half) and
-    // after it has returned (by the other).
+    rig.ok(["select", "demo@0.0"]);
+    // Raised before a select begins and again after it has returned: at 2n, n selects have
+    // returned and none runs; at 2n + 1, one runs.
     let phase = AtomicU64::new(0);
     let done = AtomicBool::new(false);
+    let reads = AtomicU64::new(0);
     let path = rig.at("app/demo/share/long");
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -167,21 +171,26 @@ fn readers_against_swaps() {
                     let text = read(&path);
                     let after = phase.load(Ordering::SeqCst);
                     let seen = &text[..3];
-                    assert_eq!(text, seen.repeat(50_000), "torn");
-                    // `phase / 2` swaps have returned before, `after.div_ceil(2)` have begun.
-                    let possible = before / 2..=after.div_ceil(2);
-                    let is_two = u64::from(seen == "2.0");
-                    assert!(possible.clone().any(|swaps| swaps % 2 == is_two), "stale: {seen}");
+                    assert_eq!(text, seen.repeat(REPEATS), "torn");
+                    let release: u64 = seen[..1].parse().expect("a digit");
+                    let mut possible = before / 2..=after.div_ceil(2);
+                    let fits = possible.any(|selects| selects % RELEASES == release);
+                    assert!(fits, "stale: {seen} between {before} and {after}");
+                    reads.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
+        let mut line = rig.control();
         for swap in 1..=SWAPS {
             phase.fetch_add(1, Ordering::SeqCst);
-            rig.ok(["select", if swap % 2 == 1 { "demo@2.0" } else { "demo@1.0" }]);
+            line.select(&format!("demo@{}.0", swap % RELEASES));
             phase.fetch_add(1, Ordering::SeqCst);
         }
         done.store(true, Ordering::SeqCst);
     });
+    assert!(reads.load(Ordering::Relaxed) > SWAPS / 10, "hardly any reads");
+    let status = rig.status();
+    assert_eq!(status["generation"], SWAPS + 1);
 }
 
 /// A damaged blob gives EIO for its file and leaves the rest alone; no damaged byte is served.

@@ -1,0 +1,118 @@
+//! Beginning and end of a mount: foreground, signals, use while unmounting, odd places.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::rig::{Rig, read, wait_until};
+
+/// In the foreground the command says when the mount is usable, and ends with it at a signal.
+#[test]
+fn in_the_foreground() {
+    let Some(rig) = Rig::new("in_the_foreground", &[]) else { return };
+    let mountpoint = rig.mountpoint();
+    let place = mountpoint.to_str().expect("UTF-8");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut keeper = rig
+            .command(["mount", place, "--foreground"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        let output = keeper.stdout.take().expect("piped");
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        assert!(line.starts_with("mounted "), "{line}");
+        assert_eq!(rig.pid("keeper"), i32::try_from(keeper.id()).expect("a process id"));
+        assert!(mountpoint.join("bin").is_dir());
+        kill_process(Pid::from_child(&keeper), signal).expect("ours");
+        assert!(keeper.wait().expect("ours").success());
+        assert!(!mountpoint.join("bin").exists(), "it is unmounted");
+    }
+    println!("MOUNTED in_the_foreground");
+}
+
+/// Unmounting what is in use is refused; lazily it is detached at once, and what is open goes on
+/// until it is closed. Then the daemon ends.
+#[test]
+fn unmounting_what_is_in_use() {
+    let Some(rig) = Rig::mounted("unmounting_what_is_in_use") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let mut file = File::open(rig.at("lib/demo/share/version")).expect("there");
+    let keeper = rig.pid("keeper");
+    let refused = rig.run(["umount"]);
+    assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
+    rig.ok(["umount", "--lazy"]);
+    assert!(!rig.at("lib").exists(), "the name is free");
+    let mut text = String::new();
+    file.read_to_string(&mut text).expect("the daemon lives on for it");
+    assert_eq!(text, "1.0");
+    drop(file);
+    wait_until("the daemon has ended", || !Path::new(&format!("/proc/{keeper}/exe")).exists());
+    rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+}
+
+/// Does something also when a test fails.
+struct Cleanup<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Cleanup<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
+/// Stores are independent, and a path may be long and hold what mount options and tables quote.
+#[test]
+fn stores_side_by_side_at_odd_places() {
+    let Some(rig) = Rig::new("stores_side_by_side_at_odd_places", &[]) else { return };
+    let odd = "a, b\\c \u{e4}".to_owned() + &"-long".repeat(30);
+    let stores = [0, 1].map(|number| rig.scratch(&format!("{odd} {number}")));
+    let run = |number: usize, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dynfs"));
+        command.arg("--store").arg(&stores[number]).args(arguments).stdin(Stdio::null());
+        command.output().expect("it starts")
+    };
+    let _cleanup = Cleanup(|| (0..2).for_each(|number| drop(run(number, &["umount", "--lazy"]))));
+    let program = |number: usize, arguments: &[&str]| {
+        let output = run(number, arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let places = [0, 1].map(|number| rig.scratch(&format!("dyn,{number}")));
+    for (number, place) in places.iter().enumerate() {
+        let version = format!("{number}.0");
+        let source = rig.scratch(&format!("source {number}"));
+        fs::create_dir_all(source.join("share")).expect("ours");
+        fs::write(source.join("share/version"), &version).expect("ours");
+        program(number, &["mount", place.to_str().expect("UTF-8")]);
+        let source = source.to_str().expect("UTF-8");
+        program(number, &["add", source, "--name", "demo", "--version", &version]);
+        program(number, &["select", "demo"]);
+    }
+    println!("MOUNTED stores_side_by_side_at_odd_places");
+    for (number, place) in places.iter().enumerate() {
+        assert_eq!(read(&place.join("app/demo/share/version")), format!("{number}.0"));
+    }
+    for number in 0..places.len() {
+        program(number, &["umount"]);
+    }
+}
+
+/// A store that is mounted elsewhere than at its prefix says what does not work there.
+#[test]
+fn elsewhere_than_at_the_prefix() {
+    let Some(rig) = Rig::mounted("elsewhere_than_at_the_prefix") else { return };
+    rig.ok(["umount"]);
+    let elsewhere = rig.scratch("elsewhere");
+    let output = rig.run(["mount", elsewhere.to_str().expect("UTF-8")]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{words}");
+    assert!(words.contains("prefix"), "{words}");
+    rig.ok(["umount"]);
+    let output = rig.run(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!words.contains("prefix"), "{words}");
+}
