@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use crate::rig::{Content, Rig, kill, names, read, wait_until};
 
-/// Readers that check every byte while the server is killed again and again.
+/// Readers that check every byte while the server is killed again and again, as often as
+/// `DYNFS_TEST_KILLS` says.
 #[test]
 fn killed_under_load() {
-    const KILLS: u64 = 20;
+    let kills = std::env::var("DYNFS_TEST_KILLS").ok().and_then(|text| text.parse().ok());
+    let kills: u64 = kills.unwrap_or(20);
     let Some(rig) = Rig::mounted("killed_under_load") else { return };
     let content = |file: usize| format!("{file:08}").repeat(4_000 + 997 * file).into_bytes();
     let contents: Vec<Vec<u8>> = (0..20).map(content).collect();
@@ -49,7 +51,7 @@ fn killed_under_load() {
                 }
             });
         }
-        for round in 0..KILLS {
+        for round in 0..kills {
             let before = operations.load(Ordering::Relaxed);
             let pid = rig.kill_server();
             rig.wait_for_other_server(pid);
@@ -60,6 +62,7 @@ fn killed_under_load() {
         }
         done.store(true, Ordering::Relaxed);
     });
+    println!("{kills} kills, {} rounds of checked reads", operations.load(Ordering::Relaxed));
     let status = rig.status();
     assert_eq!(status["mount"], rig.mountpoint().to_str().expect("UTF-8"));
 }
