@@ -7,7 +7,8 @@
 //! * What somebody asked for earlier moves within the words it was asked in, and only when
 //!   somebody needs another release of it; it never moves to make room for another package. Who
 //!   wants that names both in one request.
-//! * What only came along moves freely, also to make room.
+//! * What only came along moves freely, also to make room; it goes when nobody needs it any more
+//!   and it cannot stay.
 //! * What is selected and good enough stays, also an early version (`3.2~rc1` for `3.2`) when a
 //!   proper one is there: a choice is made only when one is needed.
 //!
@@ -86,16 +87,32 @@ impl<'a> Draft<'a> {
                 self.set(release, why);
                 Ok(())
             }
-            Answer::Unmet => {
-                let why = self.packages.get(&who.id.name).map(|selection| selection.why.clone());
-                let (Some(other), Some(why)) = (self.other_release(who), why) else {
-                    let explanation = words::unmet(self, who, need);
-                    return Err(Refusal::Conflict { explanation });
-                };
+            Answer::Unmet => self.make_room(who, need),
+        }
+    }
+
+    /// `who` cannot stay as it is: it moves, or goes when it came along and nobody needs it now.
+    fn make_room(&mut self, who: &'a Release, need: &'a Need) -> Result<(), Refusal> {
+        let name = &who.id.name;
+        let why = self.packages.get(name).map(|selection| selection.why.clone());
+        if matches!(why, Some(Why::NeededBy(_))) && self.needer(name).is_none() {
+            self.packages.remove(name);
+            *self.moves.entry(name.clone()).or_default() += 1;
+            return Ok(());
+        }
+        match (self.other_release(who), why) {
+            (Some(other), Some(why)) => {
                 self.set(other, why);
                 Ok(())
             }
+            _ => Err(Refusal::Conflict { explanation: words::unmet(self, who, need) }),
         }
+    }
+
+    /// Whether every need of the selected release of `name` is met.
+    pub(super) fn all_met(&self, name: &PackageName) -> bool {
+        let release = self.release(name);
+        release.is_none_or(|r| r.needs.iter().all(|n| matches!(self.answer(n), Answer::Met)))
     }
 
     fn answer(&self, need: &Need) -> Answer<'a> {
@@ -224,14 +241,6 @@ impl<'a> Draft<'a> {
             };
             r.id != who.id && self.blocker(r, false).is_none() && r.needs.iter().all(own)
         })
-    }
-
-    /// A selected package that needs this one, the first by name.
-    pub(super) fn needer(&self, name: &PackageName) -> Option<PackageName> {
-        let provided = self.release(name).into_iter().flat_map(|r| r.provides.sonames.keys());
-        let by_soname = provided.flat_map(|soname| self.catalog.soname_needers(soname));
-        let all = self.catalog.package_needers(name).chain(by_soname);
-        all.filter(|needer| *needer != name && self.packages.contains_key(*needer)).min().cloned()
     }
 }
 
