@@ -20,6 +20,8 @@ pub mod name;
 pub mod plan;
 pub mod release;
 pub mod spec;
+#[cfg(test)]
+mod universe;
 pub mod version;
 pub mod view;
 

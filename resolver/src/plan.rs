@@ -12,6 +12,7 @@ mod contest;
 mod draft;
 mod needs;
 pub(crate) mod selected;
+mod trim;
 mod unselect;
 mod words;
 
@@ -187,6 +188,7 @@ pub fn plan(catalog: &Catalog, current: &Selections, request: &Request) -> Resul
         Request::Select { specs, providers } => {
             draft.ask(specs)?;
             draft.settle()?;
+            draft.trim(&current.packages);
             draft.check_providers(providers)?;
             Ok(draft.finish(contest::Preference::Packages(providers)))
         }
@@ -198,6 +200,7 @@ pub fn plan(catalog: &Catalog, current: &Selections, request: &Request) -> Resul
             draft.packages.clear();
             draft.ask(specs)?;
             draft.settle()?;
+            draft.trim(&Default::default());
             draft.drop_unneeded()?;
             Ok(draft.finish(contest::Preference::Records(providers)))
         }
@@ -207,3 +210,6 @@ pub fn plan(catalog: &Catalog, current: &Selections, request: &Request) -> Resul
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

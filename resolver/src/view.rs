@@ -264,3 +264,6 @@ fn bin_link(selection: &Selection, command: &CommandName) -> Arc<str> {
 fn so_link(selection: &Selection, file: &FileName) -> Arc<str> {
     format!("../{}/{}/lib/{file}", selection.category, selection.release.name).into()
 }
+
+#[cfg(test)]
+mod tests;

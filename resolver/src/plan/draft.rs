@@ -7,7 +7,7 @@ use super::contest::{self, Preference};
 use super::{Change, Note, Plan, Refusal};
 use crate::catalog::nearest;
 use crate::generation::Previous;
-use crate::{Catalog, PackageName, Release, Selection, Selections, Why};
+use crate::{Catalog, PackageName, Release, Selection, Selections, Soname, Why};
 
 /// Selections on their way from `current` to the next ones.
 pub(super) struct Draft<'a> {
@@ -20,6 +20,8 @@ pub(super) struct Draft<'a> {
     pub(super) open: BTreeSet<PackageName>,
     /// How often each package was set, so that settling ends.
     pub(super) moves: BTreeMap<PackageName, u32>,
+    /// Sonames that an open package had before it was set, and has no more.
+    pub(super) lost: BTreeMap<PackageName, BTreeSet<&'a Soname>>,
     pub(super) already: Vec<Note>,
 }
 
@@ -32,6 +34,7 @@ impl<'a> Draft<'a> {
             fixed: BTreeSet::new(),
             open: BTreeSet::new(),
             moves: BTreeMap::new(),
+            lost: BTreeMap::new(),
             already: Vec::new(),
         }
     }
@@ -47,6 +50,11 @@ impl<'a> Draft<'a> {
             }),
             None => None,
         };
+        if let Some(old) = self.release(name) {
+            let had = old.provides.sonames.keys();
+            let gone = had.filter(|soname| !release.provides.sonames.contains_key(*soname));
+            self.lost.entry(name.clone()).or_default().extend(gone);
+        }
         let selection = Selection {
             release: release.id.clone(),
             category: release.category.clone(),
@@ -124,11 +132,12 @@ impl<'a> Draft<'a> {
 
     fn changes(&self) -> Vec<Change> {
         let mut names: BTreeSet<&PackageName> = BTreeSet::new();
-        let differs = |a: Option<&Selection>, b: Option<&Selection>| {
-            a.map(|s| (&s.release, &s.object)) != b.map(|s| (&s.release, &s.object))
+        let differs = |a: &Selection, b: Option<&Selection>| {
+            b.is_none_or(|b| a.release != b.release || a.object != b.object)
+                || b.is_none_or(|b| a.category != b.category)
         };
         for (name, selection) in &self.current.packages {
-            if differs(Some(selection), self.packages.get(name)) {
+            if differs(selection, self.packages.get(name)) {
                 names.insert(name);
             }
         }

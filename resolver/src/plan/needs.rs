@@ -1,6 +1,20 @@
 //! What releases need comes along. Settles until every need of what moved, and every need for
 //! what moved, is met, or says in a sentence why that cannot be.
+//!
+//! Who may move, and who may not:
+//!
+//! * What this request names stays as it was resolved.
+//! * What somebody asked for earlier moves within the words it was asked in, and only when
+//!   somebody needs another release of it; it never moves to make room for another package. Who
+//!   wants that names both in one request.
+//! * What only came along moves freely, also to make room; it goes when nobody needs it any more
+//!   and it cannot stay.
+//! * What is selected and good enough stays, also an early version (`3.2~rc1` for `3.2`) when a
+//!   proper one is there: a choice is made only when one is needed.
+//!
+//! This is no search of all combinations: each package is chosen at most [`MOVES_MAX`] times.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -11,6 +25,16 @@ use crate::{Need, PackageName, Release, ReleaseId, Soname, Variants, VersionRang
 /// How often one package may be chosen anew in one plan; more means that needs chase each other.
 const MOVES_MAX: u32 = 8;
 
+/// What can be done about a need.
+enum Answer<'a> {
+    /// It is met, or the system has it, as it has libc.
+    Met,
+    /// It is met when this release is selected.
+    Bring(&'a Release),
+    /// Nothing.
+    Unmet,
+}
+
 impl<'a> Draft<'a> {
     /// Meets the needs of all that is open.
     pub(super) fn settle(&mut self) -> Result<(), Refusal> {
@@ -20,81 +44,103 @@ impl<'a> Draft<'a> {
                 return Err(Refusal::Conflict { explanation });
             }
             let Some(release) = self.release(&name) else { continue };
-            for need in &release.needs {
-                self.meet(release, need)?;
-            }
-            self.meet_needers(&name, release)?;
+            self.meet_all(release)?;
+            self.meet_needers(&name)?;
         }
         Ok(())
     }
 
     /// Others that are selected must still find in `name` what they need.
-    fn meet_needers(&mut self, name: &PackageName, release: &Release) -> Result<(), Refusal> {
+    fn meet_needers(&mut self, name: &PackageName) -> Result<(), Refusal> {
         let catalog = self.catalog;
-        let mut needers: Vec<&PackageName> = catalog.package_needers(name).collect();
-        let old = self.current.packages.get(name).and_then(|old| catalog.get(&old.release));
-        for soname in old.iter().flat_map(|old| old.provides.sonames.keys()) {
-            if !release.provides.sonames.contains_key(soname) {
-                needers.extend(catalog.soname_needers(soname));
+        let lost = self.lost.remove(name).unwrap_or_default();
+        let by_soname = lost.into_iter().flat_map(|soname| catalog.soname_needers(soname));
+        let needers: BTreeSet<&PackageName> =
+            catalog.package_needers(name).chain(by_soname).collect();
+        for needer in needers {
+            if let Some(needing) = self.release(needer) {
+                self.meet_all(needing)?;
             }
         }
-        for needer in needers {
-            let Some(needing) = self.release(needer) else { continue };
-            for need in &needing.needs {
-                // Chosen anew, it is open and its needs are looked at then.
-                if self.release(needer).is_some_and(|now| now.id == needing.id) {
-                    self.meet(needing, need)?;
-                }
+        Ok(())
+    }
+
+    fn meet_all(&mut self, who: &'a Release) -> Result<(), Refusal> {
+        for need in &who.needs {
+            self.meet(who, need)?;
+            // Chosen anew, it is open, and its needs are looked at then.
+            if self.release(&who.id.name).is_none_or(|now| now.id != who.id) {
+                break;
             }
         }
         Ok(())
     }
 
     fn meet(&mut self, who: &'a Release, need: &'a Need) -> Result<(), Refusal> {
-        if self.is_met(need) {
+        match self.answer(need) {
+            Answer::Met => Ok(()),
+            Answer::Bring(release) => {
+                let why = match self.packages.get(&release.id.name).map(|s| &s.why) {
+                    Some(why @ Why::Asked(_)) => why.clone(),
+                    _ => Why::NeededBy(who.id.name.clone()),
+                };
+                self.set(release, why);
+                Ok(())
+            }
+            Answer::Unmet => self.make_room(who, need),
+        }
+    }
+
+    /// `who` cannot stay as it is: it moves, or goes when it came along and nobody needs it now.
+    fn make_room(&mut self, who: &'a Release, need: &'a Need) -> Result<(), Refusal> {
+        let name = &who.id.name;
+        let why = self.packages.get(name).map(|selection| selection.why.clone());
+        if matches!(why, Some(Why::NeededBy(_))) && self.needer(name).is_none() {
+            self.packages.remove(name);
+            *self.moves.entry(name.clone()).or_default() += 1;
             return Ok(());
+        }
+        match (self.other_release(who), why) {
+            (Some(other), Some(why)) => {
+                self.set(other, why);
+                Ok(())
+            }
+            _ => Err(Refusal::Conflict { explanation: words::unmet(self, who, need) }),
+        }
+    }
+
+    /// Whether every need of the selected release of `name` is met.
+    pub(super) fn all_met(&self, name: &PackageName) -> bool {
+        let release = self.release(name);
+        release.is_none_or(|r| r.needs.iter().all(|n| matches!(self.answer(n), Answer::Met)))
+    }
+
+    fn answer(&self, need: &Need) -> Answer<'a> {
+        if self.is_met(need) {
+            return Answer::Met;
         }
         let found = match need {
             Need::Package(name, _) => self.candidate(name, need),
             Need::Soname(soname) => {
-                let mut packages: Vec<&PackageName> = self
-                    .catalog
-                    .providers(soname)
-                    .into_iter()
-                    .filter(|r| self.catalog.is_native(r) && r.id.variants.is_empty())
-                    .map(|release| &release.id.name)
-                    .collect();
+                let plain = |r: &&Release| self.catalog.is_native(r) && r.id.variants.is_empty();
+                let providers = self.catalog.providers(soname).into_iter().map(|r| &**r);
+                let mut packages: Vec<&PackageName> =
+                    providers.filter(plain).map(|release| &release.id.name).collect();
                 packages.dedup();
                 if packages.is_empty() && !self.was_provided(soname) {
-                    // Then the system has it, as it has libc.
-                    return Ok(());
+                    return Answer::Met;
                 }
                 packages.into_iter().find_map(|name| self.candidate(name, need))
             }
         };
-        if let Some(release) = found {
-            let why = match self.packages.get(&release.id.name).map(|s| &s.why) {
-                Some(why @ Why::Asked(_)) => why.clone(),
-                _ => Why::NeededBy(who.id.name.clone()),
-            };
-            self.set(release, why);
-            return Ok(());
-        }
-        if let Some(other) = self.other_release(who) {
-            let why = self.packages.get(&who.id.name).map(|s| s.why.clone());
-            if let Some(why) = why {
-                self.set(other, why);
-                return Ok(());
-            }
-        }
-        Err(Refusal::Conflict { explanation: words::unmet(self, who, need) })
+        found.map_or(Answer::Unmet, Answer::Bring)
     }
 
     fn was_provided(&self, soname: &Soname) -> bool {
         selected::with_soname(&self.current.packages, self.catalog, soname).next().is_some()
     }
 
-    pub(super) fn is_met(&self, need: &Need) -> bool {
+    fn is_met(&self, need: &Need) -> bool {
         match need {
             Need::Package(name, range) => self
                 .packages
@@ -107,80 +153,103 @@ impl<'a> Draft<'a> {
     }
 
     /// The best release of `name` that meets `need` and whatever else selected packages need of
-    /// it; `None` also when the package must stay as it is.
+    /// it, those aside that can make room; `None` also when the package must stay as it is.
     fn candidate(&self, name: &PackageName, need: &Need) -> Option<&'a Release> {
         if self.fixed.contains(name) {
             return None;
         }
-        let selection = self.packages.get(name);
-        let spec = selection.and_then(|selection| match &selection.why {
-            Why::Asked(spec) => Some(spec),
-            Why::NeededBy(_) => None,
-        });
-        let plain = Variants::new();
-        let mut found: Vec<&'a Release> = match spec {
-            Some(spec) => self.catalog.matching(spec).into_iter().map(|r| &**r).collect(),
-            None => self.newest_first(name, &plain),
-        };
-        found.retain(|r| self.catalog.is_native(r) && suits(r, need) && self.suits_all(r));
+        let mut found = self.choices(name);
+        found.retain(|r| suits(r, need) && self.blocker(r, true).is_none());
         // An early version only when nothing else is in the range.
-        let early = |r: &&&Release| match need {
+        let early = |r: &Release| match need {
             Need::Package(_, range) => range.only_early(&r.id.version),
             Need::Soname(_) => false,
         };
-        found.iter().find(|r| !early(r)).or_else(|| found.first()).copied()
+        let best = |r: &&&'a Release| !early(r) && self.blocker(r, false).is_none();
+        let proper = |r: &&&'a Release| !early(r);
+        found.iter().find(best).or_else(|| found.iter().find(proper)).or(found.first()).copied()
     }
 
-    fn newest_first(&self, name: &PackageName, variants: &Variants) -> Vec<&'a Release> {
+    /// The native releases that a need may choose from, best first: those within the words that
+    /// the package was asked for in, else its plain ones.
+    fn choices(&self, name: &PackageName) -> Vec<&'a Release> {
+        let asked = self.packages.get(name).and_then(|selection| match &selection.why {
+            Why::Asked(spec) => Some(spec),
+            Why::NeededBy(_) => None,
+        });
+        let mut found: Vec<&'a Release> = match asked {
+            Some(spec) => self.catalog.matching(spec).into_iter().map(|r| &**r).collect(),
+            None => self.newest_first(name),
+        };
+        found.retain(|release| self.catalog.is_native(release));
+        found
+    }
+
+    fn newest_first(&self, name: &PackageName) -> Vec<&'a Release> {
         let host = self.catalog.host();
+        let plain = Variants::new();
         let all = self.catalog.releases(name).iter().map(|release| &**release);
-        let mut found: Vec<&'a Release> = all.filter(|r| r.id.variants == *variants).collect();
+        let mut found: Vec<&'a Release> = all.filter(|r| r.id.variants == plain).collect();
         let rank = |id: &ReleaseId| (id.version.clone(), id.arch == *host);
         found.sort_by_key(|release| core::cmp::Reverse(rank(&release.id)));
         found
     }
 
-    /// Whether every selected package that needs this package can live with this release.
-    fn suits_all(&self, release: &Release) -> bool {
+    /// A selected package that cannot live with this release of another one, and what it needs
+    /// of it; with `firm`, only one that cannot make room by moving itself.
+    pub(super) fn blocker(&self, release: &Release, firm: bool) -> Option<(&'a Release, &'a Need)> {
         let name = &release.id.name;
-        self.catalog.package_needers(name).filter_map(|needer| self.release(needer)).all(|needer| {
-            needer.needs.iter().all(|need| match need {
-                Need::Package(package, _) if package == name => suits(release, need),
-                _ => true,
-            })
+        let catalog = self.catalog;
+        let needers = catalog.package_needers(name).filter(|needer| *needer != name);
+        needers.filter_map(|needer| self.release(needer)).find_map(|needer| {
+            let need = broken(needer, release)?;
+            let stays = !firm || !self.can_make_room(needer, release);
+            stays.then_some((needer, need))
         })
     }
 
-    /// Another release of a package that came along only, with which its needs are met.
+    /// Whether a package that only came along has a release that lives with `release`.
+    fn can_make_room(&self, needer: &Release, release: &Release) -> bool {
+        self.is_loose(&needer.id.name)
+            && self.choices(&needer.id.name).iter().any(|other| {
+                broken(other, release).is_none() && self.blocker(other, false).is_none()
+            })
+    }
+
+    /// Whether a package may move to another release for its own needs' sake.
+    fn is_loose(&self, name: &PackageName) -> bool {
+        let Some(selection) = self.packages.get(name) else { return false };
+        let moved = || {
+            let before = self.current.packages.get(name);
+            before.is_none_or(|before| before.release != selection.release)
+        };
+        !self.fixed.contains(name) && (matches!(selection.why, Why::NeededBy(_)) || moved())
+    }
+
+    /// Another release of a package that came along, or that a need moved, with which its own
+    /// needs are met or can be.
     fn other_release(&self, who: &Release) -> Option<&'a Release> {
         let name = &who.id.name;
-        let selection = self.packages.get(name)?;
-        if self.fixed.contains(name) || !matches!(selection.why, Why::NeededBy(_)) {
+        if !self.is_loose(name) {
             return None;
         }
-        let mut found = self.newest_first(name, &who.id.variants).into_iter();
-        found.find(|r| {
-            r.id != who.id
-                && self.catalog.is_native(r)
-                && self.suits_all(r)
-                && r.needs.iter().all(|need| self.is_met(need) || self.can_bring(need))
+        self.choices(name).into_iter().find(|r| {
+            let own = |need: &Need| match need {
+                Need::Package(package, _) if package == name => suits(r, need),
+                Need::Soname(soname) if r.provides.sonames.contains_key(soname) => true,
+                _ => !matches!(self.answer(need), Answer::Unmet),
+            };
+            r.id != who.id && self.blocker(r, false).is_none() && r.needs.iter().all(own)
         })
     }
+}
 
-    fn can_bring(&self, need: &Need) -> bool {
-        match need {
-            Need::Package(name, _) => self.candidate(name, need).is_some(),
-            Need::Soname(soname) => self.catalog.soname_packages(soname).next().is_none(),
-        }
-    }
-
-    /// A selected package that needs this one, the first by name.
-    pub(super) fn needer(&self, name: &PackageName) -> Option<PackageName> {
-        let provided = self.release(name).into_iter().flat_map(|r| r.provides.sonames.keys());
-        let by_soname = provided.flat_map(|soname| self.catalog.soname_needers(soname));
-        let all = self.catalog.package_needers(name).chain(by_soname);
-        all.filter(|needer| *needer != name && self.packages.contains_key(*needer)).min().cloned()
-    }
+/// What `needer` needs of the package of `release` and would not find in it.
+fn broken<'a>(needer: &'a Release, release: &Release) -> Option<&'a Need> {
+    needer.needs.iter().find(|need| match need {
+        Need::Package(package, _) if *package == release.id.name => !suits(release, need),
+        _ => false,
+    })
 }
 
 /// Whether this release alone meets `need`.

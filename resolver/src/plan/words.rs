@@ -72,15 +72,22 @@ fn obstacle(draft: &Draft<'_>, wanted: &Need) -> String {
             }
         };
     }
-    match draft.packages.get(&name) {
-        Some(selection) => {
-            let id = release(&selection.release);
-            match &selection.why {
-                Why::Asked(spec) => format!("{id} is selected, asked for as {spec}"),
-                Why::NeededBy(needer) => format!("{id} is selected, needed by {needer}"),
-            }
-        }
+    let suiting = releases.iter().filter(|r| plain(r) && in_range(r));
+    let blocker = suiting.rev().find_map(|r| draft.blocker(r, false));
+    let other = || match blocker {
+        Some((who, wanted)) => format!("{} needs {}", release(&who.id), need(wanted)),
         None => format!("no release of {name} suits all that need it"),
+    };
+    let Some(selection) = draft.packages.get(&name) else { return other() };
+    let id = release(&selection.release);
+    match &selection.why {
+        Why::Asked(spec) if draft.fixed.contains(&name) || blocker.is_none() => {
+            format!("{id} is selected, asked for as {spec}")
+        }
+        Why::NeededBy(needer) if blocker.is_none_or(|(who, _)| who.id.name == *needer) => {
+            format!("{id} is selected, needed by {needer}")
+        }
+        Why::Asked(_) | Why::NeededBy(_) => other(),
     }
 }
 
