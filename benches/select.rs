@@ -141,8 +141,7 @@ fn measure(
     name: &str,
     mut select: impl FnMut(usize, usize) -> Duration,
 ) {
-    let (mut selects, mut bare, mut ratios) =
-        (Figures::default(), Figures::default(), Vec::new());
+    let (mut selects, mut bare, mut ratios) = (Figures::default(), Figures::default(), Vec::new());
     let mut once = |bench: &mut Bench| {
         let floor = bench.bare.write();
         let (number, turn) = bench.turns.next();

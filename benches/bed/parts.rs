@@ -5,17 +5,15 @@ use std::time::{Duration, Instant};
 
 use dynfs::engine::State;
 use dynfs::host;
-use resolver::{
-    Action, Cause, Generation, GenerationNumber, Plan, Request, Timestamp, View, plan,
-};
+use resolver::{Action, Cause, Generation, GenerationNumber, Plan, Request, Timestamp, View, plan};
 use store_fs::{DynFs, Shown, Store, Writer};
 
 use crate::disk::{ClockedDisk, Spent};
+use crate::disk_parts;
 use crate::figures::Figures;
 use crate::releases::{Turns, spec};
 use crate::shown::{file_system, shown};
 use crate::store::Bed;
-use crate::disk_parts;
 
 /// Everything that a select works on.
 struct Parts {

@@ -1,8 +1,8 @@
 //! Packages and releases by number: the same ones in every run. Touches no disk.
 
 use resolver::{
-    Category, CommandName, FileName, ObjectId, Origin, PackageName, Provides, Release,
-    ReleaseId, Soname, Spec, Variants, Version,
+    Category, CommandName, FileName, ObjectId, Origin, PackageName, Provides, Release, ReleaseId,
+    Soname, Spec, Variants, Version,
 };
 
 /// The releases of every package; the first one is selected at the beginning.

@@ -28,6 +28,7 @@ pub(crate) mod path;
 mod read;
 mod record;
 mod release;
+mod selection;
 
 use std::io;
 use std::path::Path;
