@@ -17,8 +17,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use resolver::catalog::CatalogError;
 use resolver::{
-    Action, Arch, Cause, Generation, GenerationNumber, Plan, Refusal, Release, ReleaseId,
-    RequestId, Timestamp, View,
+    Action, Arch, Cause, Generation, GenerationNumber, Refusal, Release, ReleaseId, RequestId,
+    Selections, Timestamp, View,
 };
 use store_fs::{Disk, Shown, Store, StoreError, Writer};
 
@@ -289,9 +289,10 @@ impl<D: Disk> Engine<D> {
         if !inner.state.worth_a_generation(&plan, &action) {
             return Ok(Done::Switched(switched));
         }
-        let next = self.record(inner, &plan, action, by)?;
+        let view = Arc::new(inner.view.advance(&plan, &inner.state.catalog));
+        let next = self.record(inner, plan.next, action, by)?;
         switched.after = next.number;
-        inner.view = Arc::new(inner.view.advance(&plan, &inner.state.catalog));
+        inner.view = view;
         inner.state.append(next);
         switched.unshown = self.tell(inner);
         Ok(Done::Switched(switched))
@@ -301,7 +302,7 @@ impl<D: Disk> Engine<D> {
     fn record(
         &self,
         inner: &mut Inner,
-        plan: &Plan,
+        system: Selections,
         action: Action,
         by: &Caller,
     ) -> Result<Generation, EngineError> {
@@ -311,7 +312,7 @@ impl<D: Disk> Engine<D> {
             parent: (parent.0 > 0).then_some(parent),
             at: by.at,
             cause: Cause { action, uid: by.uid, request: by.request.clone() },
-            system: plan.next.clone(),
+            system,
         };
         inner.stale = true;
         self.store.write_generation(&inner.writer, &next)?.publish()?;

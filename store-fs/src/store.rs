@@ -29,6 +29,7 @@ pub(crate) mod path;
 mod read;
 mod record;
 mod release;
+mod selection;
 
 use std::io;
 use std::path::Path;

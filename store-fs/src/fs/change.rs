@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use resolver::{Catalog, Category, ObjectId, PackageName, Release, Target, VirtualDir};
+use resolver::{Catalog, Category, Changed, ObjectId, PackageName, Release, Target, VirtualDir};
 
 use super::place::{Directory, FrozenName, Role, TreeName};
 use super::snapshot::{Known, Snapshot};
@@ -127,11 +127,12 @@ impl<D: Disk> DynFs<D> {
         let _showing = self.showing.lock();
         let old = self.snapshot.load_full();
         let next = Arc::new(old.next(next));
-        self.look_at_changed(&old, &next);
+        let changed = old.shown.view.changed(&next.shown.view);
+        self.look_at_changed(&next, &changed);
         self.snapshot.store(next.clone());
         // Only now: a directory that was first looked at a moment ago may be cached as it was.
         let mut telling = Telling::default();
-        self.tell_changes(&old, &next, &mut telling);
+        self.tell_changes(&old, &next, &changed, &mut telling);
         telling.finish()
     }
 
@@ -139,8 +140,10 @@ impl<D: Disk> DynFs<D> {
     pub fn catch_up(&self, old: &Shown, promised: &[String]) -> Announcement {
         let _showing = self.showing.lock();
         let now = self.snapshot.load_full();
+        let old = Snapshot::new(old.clone());
+        let changed = old.shown.view.changed(&now.shown.view);
         let mut telling = Telling::default();
-        self.tell_changes(&Snapshot::new(old.clone()), &now, &mut telling);
+        self.tell_changes(&old, &now, &changed, &mut telling);
         for name in promised {
             self.tell_promised(name, &mut telling);
         }
@@ -148,8 +151,7 @@ impl<D: Disk> DynFs<D> {
     }
 
     /// Reads the objects that are about to be shown, so that no lookup waits for the disk.
-    fn look_at_changed(&self, old: &Snapshot, next: &Snapshot) {
-        let changed = old.shown.view.changed(&next.shown.view);
+    fn look_at_changed(&self, next: &Snapshot, changed: &Changed) {
         let known = |(dir, name): &(VirtualDir, String)| {
             self.live_place(dir)?;
             next.shown.view.get(dir, name)
@@ -161,8 +163,13 @@ impl<D: Disk> DynFs<D> {
         }
     }
 
-    fn tell_changes(&self, old: &Snapshot, new: &Snapshot, telling: &mut Telling) {
-        let changed = old.shown.view.changed(&new.shown.view);
+    fn tell_changes(
+        &self,
+        old: &Snapshot,
+        new: &Snapshot,
+        changed: &Changed,
+        telling: &mut Telling,
+    ) {
         for (dir, name) in changed.entries.iter().filter(|(dir, _)| *dir != VirtualDir::Root) {
             if let Some(place) = self.live_place(dir) {
                 telling.entry(place, name);

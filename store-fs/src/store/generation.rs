@@ -13,15 +13,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use resolver::{
-    Arch, Category, Generation, GenerationNumber, ObjectId, PackageName, Providers, ReleaseId,
-    Selection, Selections, Timestamp, Variants, Version, Why,
-    generation::{Cause, Previous},
-};
+use resolver::generation::Cause;
+use resolver::{Generation, GenerationNumber, Providers, Selection, Selections, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, RecordReader, RecordWriter};
-use super::{Store, Writer, damaged, path, read_file};
+use super::{Store, Writer, damaged, path, read_file, selection};
 use crate::disk::ListedKind;
 use crate::{Disk, StoreError};
 
@@ -48,62 +45,6 @@ struct Head {
     selections: u64,
 }
 
-/// A selection as it is written: exactly as [`Selection`] would write itself, but without its
-/// flattened field and with the object's digits as one text, since there may be ten thousand of
-/// them on the path of a select.
-#[derive(Serialize)]
-struct LineToWrite<'a> {
-    name: &'a PackageName,
-    version: &'a Version,
-    arch: &'a Arch,
-    #[serde(skip_serializing_if = "Variants::is_empty")]
-    variants: &'a Variants,
-    category: &'a Category,
-    object: &'a str,
-    why: &'a Why,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous: &'a Option<Previous>,
-}
-
-/// A selection as it is read.
-#[derive(Deserialize)]
-struct Line {
-    name: PackageName,
-    version: Version,
-    arch: Arch,
-    #[serde(default)]
-    variants: Variants,
-    category: Category,
-    object: ObjectId,
-    why: Why,
-    #[serde(default)]
-    previous: Option<Previous>,
-}
-
-impl From<Line> for Selection {
-    fn from(line: Line) -> Self {
-        let Line { name, version, arch, variants, category, object, why, previous } = line;
-        let release = ReleaseId { name, version, arch, variants };
-        Self { release, category, object, why, previous }
-    }
-}
-
-fn write_line(writer: &mut RecordWriter, selection: &Selection) {
-    let Selection { release, category, object, why, previous } = selection;
-    let ReleaseId { name, version, arch, variants } = release;
-    let object = blake3::Hash::from_bytes(*object.as_bytes()).to_hex();
-    writer.line(&LineToWrite {
-        name,
-        version,
-        arch,
-        variants,
-        category,
-        object: &object,
-        why,
-        previous,
-    });
-}
-
 pub(super) fn encode(generation: &Generation) -> Result<Vec<u8>, StoreError> {
     let Generation { number, parent, at, cause, system } = generation;
     let capacity = system.packages.len() * LINE_LEN;
@@ -117,7 +58,7 @@ pub(super) fn encode(generation: &Generation) -> Result<Vec<u8>, StoreError> {
         selections: system.packages.len(),
     });
     for selection in system.packages.values() {
-        write_line(&mut writer, selection);
+        writer.line_with(|out| selection::write(out, selection));
     }
     writer.seal()
 }
@@ -134,7 +75,7 @@ fn decode(number: GenerationNumber, path: &Path, bytes: &[u8]) -> Result<Generat
     }
     let mut packages = BTreeMap::new();
     for _ in 0..head.selections {
-        let selection = Selection::from(reader.line::<Line>()?);
+        let selection = Selection::from(reader.line::<selection::Line>()?);
         let name = selection.release.name.clone();
         let in_order = packages.last_key_value().is_none_or(|(last, _)| *last < name);
         if !in_order {
@@ -232,29 +173,5 @@ impl<D: Disk> Unpublished<'_, D> {
             // the disk is beyond help, and the generation is at least whole.
             drop(self.store.disk.remove(&path));
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::tests::{generation, release};
-
-    #[test]
-    fn a_line_is_what_a_selection_writes_of_itself() {
-        let object = ObjectId::from_bytes(std::array::from_fn(|at| at as u8 * 7));
-        let with = release("xz", "1:5.2-1", object);
-        let mut plain = release("zlib", "1.3", object);
-        plain.id.variants.clear();
-        let mut generation = generation(1, &[with, plain]);
-        let selections = &mut generation.system.packages;
-        let first = selections.values_mut().next().expect("two are there");
-        let version = "5.0".parse().unwrap();
-        first.previous = Some(Previous { version, variants: Variants::new() });
-        let text = String::from_utf8(encode(&generation).unwrap()).unwrap();
-        let lines: Vec<_> = text.lines().skip(2).take(2).collect();
-        let expected = generation.system.packages.values();
-        let expected: Vec<_> = expected.map(|s| serde_json::to_string(s).unwrap()).collect();
-        assert_eq!(lines, expected);
     }
 }

@@ -63,6 +63,14 @@ impl RecordWriter {
         self.bytes.push(b'\n');
     }
 
+    /// Appends one line that `write` puts together: one JSON value without a line feed.
+    pub(crate) fn line_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        debug_assert!(!self.bytes[start..].contains(&b'\n'), "one line");
+        self.bytes.push(b'\n');
+    }
+
     /// All bytes of the record.
     ///
     /// # Errors
