@@ -9,7 +9,6 @@ use store_fs::{OsDisk, Store, StoreError};
 
 use crate::client;
 use crate::engine::State;
-use crate::engine::state::notes;
 use crate::error::{CommandError, Kind};
 use crate::host::{self, Stopwatch};
 use crate::protocol::{Done, Edit, Switched};
@@ -136,24 +135,37 @@ impl Invocation {
                     before,
                     after: resolver::GenerationNumber(before.0 + step),
                     changes: plan.changes.iter().map(Into::into).collect(),
-                    notes: notes(&plan, selecting),
+                    notes: state.notes(&plan, selecting),
                     unshown: None,
                 }))
             }
         }
     }
 
-    /// Names damaged release records after the rest was shown.
+    /// Names what is damaged after the rest was shown.
     ///
     /// # Errors
     ///
-    /// [`Kind::Integrity`] when there are any.
-    pub(crate) fn complain(&self, damaged: &[StoreError]) -> Result<(), CommandError> {
-        let Some(first) = damaged.first() else { return Ok(()) };
-        let mut error = CommandError::new(Kind::Integrity, first.to_string());
-        error.causes.extend(damaged[1..].iter().map(ToString::to_string));
-        Err(error.hint("dynfs fsck names everything that is wrong"))
+    /// [`Kind::Integrity`] when anything is.
+    pub(crate) fn complain(&mut self, state: &State) -> Result<(), CommandError> {
+        let Err(newest) = state.whole() else { return named(&state.damaged) };
+        if let Err(error) = named(&state.damaged) {
+            self.report.error(&error);
+        }
+        Err(newest.into())
     }
+}
+
+/// Names damaged files of the store.
+///
+/// # Errors
+///
+/// [`Kind::Integrity`] when there are any.
+pub(crate) fn named(damaged: &[StoreError]) -> Result<(), CommandError> {
+    let Some(first) = damaged.first() else { return Ok(()) };
+    let mut error = CommandError::new(Kind::Integrity, first.to_string());
+    error.causes.extend(damaged[1..].iter().map(ToString::to_string));
+    Err(error.hint("dynfs fsck names everything that is wrong"))
 }
 
 /// The path without symlinks when it exists, else made absolute text-wise.

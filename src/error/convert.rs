@@ -8,7 +8,7 @@ use store_fs::StoreError;
 use tools::directory::DirectoryError;
 
 use super::{CommandError, Kind};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, NewestDamaged};
 use crate::mount::MountError;
 
 /// Names in one hint; more would not be read.
@@ -159,11 +159,24 @@ impl From<DirectoryError> for CommandError {
     }
 }
 
+impl From<NewestDamaged> for CommandError {
+    fn from(error: NewestDamaged) -> Self {
+        let older = match error.readable.0 {
+            0 => {
+                "dynfs restore 0 goes on from the empty state; no other one can be read".to_owned()
+            }
+            number => format!("dynfs history; dynfs restore {number} goes on from an older one"),
+        };
+        Self::new(Kind::Integrity, error.to_string()).hint(older)
+    }
+}
+
 impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
         match error {
             EngineError::Store(error) => error.into(),
+            EngineError::Newest(error) => error.into(),
             EngineError::Refused(refusal) => (*refusal).into(),
             EngineError::Catalog(error) => (*error).into(),
             EngineError::NothingToUndo | EngineError::NothingToRedo => {
