@@ -195,7 +195,7 @@ pub fn writable(dir: &Path) -> Result<(), CommandError> {
             let message = format!("the store {} cannot be written", dir.display());
             Err(CommandError::new(Kind::of_io(&error), message)
                 .because(&error)
-                .hint("run it as the owner of the store, or give --store DIR"))
+                .hint(CommandError::way_in(&error)))
         }
     }
 }

@@ -44,6 +44,33 @@ impl Invocation {
         Ok(Arc::new(Store::open(OsDisk::open(&self.store)?)?))
     }
 
+    /// Opens the store where there is one.
+    ///
+    /// # Errors
+    ///
+    /// That of the store; refused when it has another prefix than the one asked for.
+    pub(crate) fn find(
+        &self,
+        prefix: Option<&Path>,
+    ) -> Result<Option<Arc<Store<OsDisk>>>, CommandError> {
+        let store = match OsDisk::open(&self.store).and_then(Store::open) {
+            Err(StoreError::Absent { .. }) => return Ok(None),
+            store => store?,
+        };
+        let present = store.format().prefix.as_path();
+        if let Some(wanted) = prefix.filter(|wanted| *wanted != present) {
+            let message = format!(
+                "the store {} has the prefix {}, not {}",
+                self.store.display(),
+                present.display(),
+                wanted.display()
+            );
+            return Err(CommandError::new(Kind::Refused, message)
+                .hint("a prefix is fixed when a store is made: give another --store DIR"));
+        }
+        Ok(Some(Arc::new(store)))
+    }
+
     /// Opens the store, or makes one with `prefix` or the default one where there is none.
     ///
     /// # Errors
@@ -53,23 +80,8 @@ impl Invocation {
         &mut self,
         prefix: Option<&Path>,
     ) -> Result<Arc<Store<OsDisk>>, CommandError> {
-        let found = match OsDisk::open(&self.store).and_then(Store::open) {
-            Err(StoreError::Absent { .. }) => None,
-            other => Some(other?),
-        };
-        if let Some(store) = found {
-            let present = store.format().prefix.as_path();
-            if let Some(wanted) = prefix.filter(|wanted| *wanted != present) {
-                let message = format!(
-                    "the store {} has the prefix {}, not {}",
-                    self.store.display(),
-                    present.display(),
-                    wanted.display()
-                );
-                return Err(CommandError::new(Kind::Refused, message)
-                    .hint("a prefix is fixed when a store is made: give another --store DIR"));
-            }
-            return Ok(Arc::new(store));
+        if let Some(store) = self.find(prefix)? {
+            return Ok(store);
         }
         let prefix = match prefix {
             Some(prefix) => prefix.to_owned(),

@@ -98,6 +98,7 @@ fn prepare(run: &mut Invocation, wanted: Option<PathBuf>) -> Result<PathBuf, Com
     };
     // The daemon would say so too, but not as well.
     run.state(&store)?.whole()?;
+    host::writable(&run.store)?;
     Ok(wanted.unwrap_or_else(|| store.format().prefix.as_path().to_owned()))
 }
 
@@ -108,6 +109,7 @@ fn rehearse(run: &Invocation, wanted: Option<PathBuf>) -> Result<PathBuf, Comman
         (wanted, store) => {
             let store = store?;
             run.state(&store)?.whole()?;
+            host::writable(&run.store)?;
             Ok(wanted.unwrap_or_else(|| store.format().prefix.as_path().to_owned()))
         }
     }
