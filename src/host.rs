@@ -42,6 +42,14 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// How long something may take before a progress bar appears. `DYNFS_TEST_PROGRESS` (milliseconds)
+/// replaces it in tests.
+#[must_use]
+pub fn progress_after() -> Duration {
+    let milliseconds = variable("DYNFS_TEST_PROGRESS").and_then(|text| text.parse().ok());
+    Duration::from_millis(milliseconds.unwrap_or(500))
+}
+
 /// Measures how long something takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
