@@ -5,9 +5,27 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::demo;
+
+/// What scripts rely on.
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done, or there was nothing to do
+  1  failed
+  2  the command was not understood
+  3  no such package, release, generation, path or store
+  4  refused, for a reason that is said
+  5  you may not
+  6  no daemon, no mount, or the store is busy
+  7  something in the store is damaged
+
+Data goes to standard output and everything else, errors too, to standard error. With --json the
+data is one document, which starts with {\"schema\":\"dynfs.<command>/1\"; errors stay text.";
+
 /// Immutable packages behind stable virtual paths: swap a dependency without rebuilding anything.
 #[derive(Debug, Parser)]
 #[command(name = "dynfs", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -17,18 +35,19 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The store's directory [default: $DYNFS_STORE, /var/lib/dynfs as root, else
     /// $XDG_DATA_HOME/dynfs]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
-    /// Print one JSON document
+    /// Print one JSON document; errors stay text, on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Say what would be done, and change nothing
     #[arg(short = 'n', long, global = true)]
     pub(crate) dry_run: bool,
-    /// Answer every question with yes
+    /// Answer every question with yes; no command asks one yet
     #[arg(short = 'y', long, global = true)]
     pub(crate) yes: bool,
     /// Say nothing but what was asked for
@@ -37,8 +56,9 @@ pub(crate) struct Global {
     /// Say more on standard error; twice: even more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// When to use colours
+    /// When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(hide_possible_values = true)]
     pub(crate) color: Color,
 }
 
@@ -224,7 +244,14 @@ pub(crate) struct Demo {
     /// Leave it mounted at the end
     #[arg(long)]
     pub(crate) keep: bool,
+    /// How many programs to build and swap the library below, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = demo::Options::default().programs)]
+    #[arg(value_parser = clap::value_parser!(u32).range(PROGRAMS))]
+    pub(crate) programs: u32,
 }
+
+/// How many programs the demo can build.
+const PROGRAMS: std::ops::RangeInclusive<i64> = 1..=demo::Options::MOST_PROGRAMS as i64;
 
 #[derive(Args, Debug)]
 pub(crate) struct Completions {

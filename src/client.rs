@@ -14,7 +14,7 @@ use resolver::RequestId;
 use store_fs::{OsDisk, Store, StoreError};
 
 use crate::control;
-use crate::engine::{Caller, Engine, Unmounted};
+use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
 use crate::protocol::{
     Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, PROTOCOL, Wire, WireError,
@@ -74,7 +74,7 @@ fn here(
     edit: &Edit,
     again: bool,
 ) -> Result<Done, CommandError> {
-    let engine = Engine::open(Arc::clone(store), writer, Box::new(Unmounted), host::arch())?;
+    let engine = Engine::open_unmounted(Arc::clone(store), writer, host::arch())?;
     let by = Caller { uid: host::uid(), request: Some(request.clone()), again, at: host::now() };
     Ok(engine.edit(edit, &by)?)
 }

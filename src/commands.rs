@@ -38,10 +38,17 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let mut report = Report::new(cli.global.json, cli.global.quiet, choice(cli.global.color));
+    let color = choice(cli.global.color);
+    // For whoever writes without a report: the demo.
+    color.write_global();
+    let mut report = Report::new(cli.global.json, cli.global.quiet, color);
     trace(cli.global.verbose);
     if let Command::Demo(demo) = &cli.command {
-        return demo::run(&demo::Options { keep: demo.keep, ..demo::Options::default() });
+        let options = demo::Options { keep: demo.keep, programs: demo.programs };
+        return match demonstrate(&cli.global, &mut report, &options) {
+            Ok(code) => code,
+            Err(error) => fail(&mut report, &error),
+        };
     }
     let store = match store(&cli.global) {
         Ok(store) => store,
@@ -53,6 +60,26 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&mut run.report, &error),
     }
+}
+
+/// The demo prints what it does as it goes, so it has no document.
+fn demonstrate(
+    global: &Global,
+    report: &mut Report,
+    options: &demo::Options,
+) -> Result<ExitCode, CommandError> {
+    if global.json {
+        let error = CommandError::usage("the demo has no JSON document");
+        return Err(error.hint("dynfs demo; dynfs --json status on a store that it kept"));
+    }
+    if global.dry_run {
+        report.success(&format!(
+            "would build {} programs and swap xz below them, on a temporary store and mount",
+            options.programs
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(demo::run(options))
 }
 
 fn dispatch(run: &mut Invocation, command: &Command) -> Result<(), CommandError> {

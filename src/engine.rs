@@ -27,7 +27,7 @@ use crate::protocol::{Done, Edit, Switched, swaps};
 mod records;
 pub mod state;
 
-pub use state::State;
+pub use state::{NewestDamaged, State};
 
 /// Digits of a [`RequestId`].
 const REQUEST_ID_LEN: usize = 32;
@@ -74,6 +74,9 @@ pub enum EngineError {
     /// The store's.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was asked for cannot be done without the newest generation.
+    #[error(transparent)]
+    Newest(#[from] NewestDamaged),
     /// The plan's.
     #[error(transparent)]
     Refused(Box<Refusal>),
@@ -176,7 +179,7 @@ impl<D: Disk> Engine<D> {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Store`].
+    /// [`EngineError::Store`]; [`EngineError::Newest`], since nothing else may be shown instead.
     pub fn open(
         store: Arc<Store<D>>,
         writer: Writer,
@@ -184,10 +187,36 @@ impl<D: Disk> Engine<D> {
         host: Arch,
     ) -> Result<Self, EngineError> {
         let state = State::load(&store, &host)?;
+        state.whole()?;
+        Ok(Self::over(state, store, writer, show, host))
+    }
+
+    /// The same where nobody looks, so that a damaged newest generation stops only the edits that
+    /// need it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`].
+    pub fn open_unmounted(
+        store: Arc<Store<D>>,
+        writer: Writer,
+        host: Arch,
+    ) -> Result<Self, EngineError> {
+        let state = State::load(&store, &host)?;
+        Ok(Self::over(state, store, writer, Box::new(Unmounted), host))
+    }
+
+    fn over(
+        state: State,
+        store: Arc<Store<D>>,
+        writer: Writer,
+        show: Box<dyn Show>,
+        host: Arch,
+    ) -> Self {
         let view = Arc::new(View::compile(&state.current.system, &state.catalog));
         let shown = ArcSwap::from_pointee(present(&state, &view));
         let inner = Mutex::new(Inner { writer, state, view, stale: false });
-        Ok(Self { store, show, host, shown, inner })
+        Self { store, show, host, shown, inner }
     }
 
     /// What is, or would be, shown now. Cheap; never waits for an edit.
@@ -266,7 +295,9 @@ impl<D: Disk> Engine<D> {
         if !inner.stale {
             return Ok(());
         }
-        inner.state = State::load(&self.store, &self.host)?;
+        let state = State::load(&self.store, &self.host)?;
+        state.whole()?;
+        inner.state = state;
         inner.view = Arc::new(View::compile(&inner.state.current.system, &inner.state.catalog));
         inner.stale = false;
         if let Some(reason) = self.tell(inner) {
@@ -283,7 +314,7 @@ impl<D: Disk> Engine<D> {
             before,
             after: before,
             changes: plan.changes.iter().map(Into::into).collect(),
-            notes: state::notes(&plan, edit),
+            notes: inner.state.notes(&plan, edit),
             unshown: None,
         };
         if !inner.state.worth_a_generation(&plan, &action) {

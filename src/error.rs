@@ -94,6 +94,17 @@ impl CommandError {
         Self::new(Kind::of_io(source), format!("{action} {}", path.display())).because(source)
     }
 
+    /// What helps who may not write to a store.
+    #[must_use]
+    pub fn way_in(error: &io::Error) -> &'static str {
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => {
+                "mount its file system for writing, or give --store DIR; reading it works"
+            }
+            _ => "run it as the owner of the store, or give --store DIR",
+        }
+    }
+
     /// The same with an error and what stands behind it as its cause.
     #[must_use]
     pub fn because(mut self, cause: &(dyn Error + 'static)) -> Self {

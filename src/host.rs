@@ -42,6 +42,14 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// How long something may take before a progress bar appears. `DYNFS_TEST_PROGRESS` (milliseconds)
+/// replaces it in tests.
+#[must_use]
+pub fn progress_after() -> Duration {
+    let milliseconds = variable("DYNFS_TEST_PROGRESS").and_then(|text| text.parse().ok());
+    Duration::from_millis(milliseconds.unwrap_or(500))
+}
+
 /// Measures how long something takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
@@ -195,7 +203,7 @@ pub fn writable(dir: &Path) -> Result<(), CommandError> {
             let message = format!("the store {} cannot be written", dir.display());
             Err(CommandError::new(Kind::of_io(&error), message)
                 .because(&error)
-                .hint("run it as the owner of the store, or give --store DIR"))
+                .hint(CommandError::way_in(&error)))
         }
     }
 }

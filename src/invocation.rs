@@ -9,7 +9,6 @@ use store_fs::{OsDisk, Store, StoreError};
 
 use crate::client;
 use crate::engine::State;
-use crate::engine::state::notes;
 use crate::error::{CommandError, Kind};
 use crate::host::{self, Stopwatch};
 use crate::protocol::{Done, Edit, Switched};
@@ -45,6 +44,33 @@ impl Invocation {
         Ok(Arc::new(Store::open(OsDisk::open(&self.store)?)?))
     }
 
+    /// Opens the store where there is one.
+    ///
+    /// # Errors
+    ///
+    /// That of the store; refused when it has another prefix than the one asked for.
+    pub(crate) fn find(
+        &self,
+        prefix: Option<&Path>,
+    ) -> Result<Option<Arc<Store<OsDisk>>>, CommandError> {
+        let store = match OsDisk::open(&self.store).and_then(Store::open) {
+            Err(StoreError::Absent { .. }) => return Ok(None),
+            store => store?,
+        };
+        let present = store.format().prefix.as_path();
+        if let Some(wanted) = prefix.filter(|wanted| *wanted != present) {
+            let message = format!(
+                "the store {} has the prefix {}, not {}",
+                self.store.display(),
+                present.display(),
+                wanted.display()
+            );
+            return Err(CommandError::new(Kind::Refused, message)
+                .hint("a prefix is fixed when a store is made: give another --store DIR"));
+        }
+        Ok(Some(Arc::new(store)))
+    }
+
     /// Opens the store, or makes one with `prefix` or the default one where there is none.
     ///
     /// # Errors
@@ -54,23 +80,8 @@ impl Invocation {
         &mut self,
         prefix: Option<&Path>,
     ) -> Result<Arc<Store<OsDisk>>, CommandError> {
-        let found = match OsDisk::open(&self.store).and_then(Store::open) {
-            Err(StoreError::Absent { .. }) => None,
-            other => Some(other?),
-        };
-        if let Some(store) = found {
-            let present = store.format().prefix.as_path();
-            if let Some(wanted) = prefix.filter(|wanted| *wanted != present) {
-                let message = format!(
-                    "the store {} has the prefix {}, not {}",
-                    self.store.display(),
-                    present.display(),
-                    wanted.display()
-                );
-                return Err(CommandError::new(Kind::Refused, message)
-                    .hint("a prefix is fixed when a store is made: give another --store DIR"));
-            }
-            return Ok(Arc::new(store));
+        if let Some(store) = self.find(prefix)? {
+            return Ok(store);
         }
         let prefix = match prefix {
             Some(prefix) => prefix.to_owned(),
@@ -136,24 +147,37 @@ impl Invocation {
                     before,
                     after: resolver::GenerationNumber(before.0 + step),
                     changes: plan.changes.iter().map(Into::into).collect(),
-                    notes: notes(&plan, selecting),
+                    notes: state.notes(&plan, selecting),
                     unshown: None,
                 }))
             }
         }
     }
 
-    /// Names damaged release records after the rest was shown.
+    /// Names what is damaged after the rest was shown.
     ///
     /// # Errors
     ///
-    /// [`Kind::Integrity`] when there are any.
-    pub(crate) fn complain(&self, damaged: &[StoreError]) -> Result<(), CommandError> {
-        let Some(first) = damaged.first() else { return Ok(()) };
-        let mut error = CommandError::new(Kind::Integrity, first.to_string());
-        error.causes.extend(damaged[1..].iter().map(ToString::to_string));
-        Err(error.hint("dynfs fsck names everything that is wrong"))
+    /// [`Kind::Integrity`] when anything is.
+    pub(crate) fn complain(&mut self, state: &State) -> Result<(), CommandError> {
+        let Err(newest) = state.whole() else { return named(&state.damaged) };
+        if let Err(error) = named(&state.damaged) {
+            self.report.error(&error);
+        }
+        Err(newest.into())
     }
+}
+
+/// Names damaged files of the store.
+///
+/// # Errors
+///
+/// [`Kind::Integrity`] when there are any.
+pub(crate) fn named(damaged: &[StoreError]) -> Result<(), CommandError> {
+    let Some(first) = damaged.first() else { return Ok(()) };
+    let mut error = CommandError::new(Kind::Integrity, first.to_string());
+    error.causes.extend(damaged[1..].iter().map(ToString::to_string));
+    Err(error.hint("dynfs fsck names everything that is wrong"))
 }
 
 /// The path without symlinks when it exists, else made absolute text-wise.

@@ -15,10 +15,8 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::{CommandError, Kind};
-use crate::host::Stopwatch;
-
-/// How long something may take before a progress bar appears.
-const PROGRESS_AFTER: Duration = Duration::from_millis(500);
+use crate::host::{self, Stopwatch};
+use crate::render;
 
 /// For `error:`.
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -177,11 +175,12 @@ pub(crate) fn fail_early(error: &CommandError) -> ExitCode {
     ExitCode::from(error.kind.exit_code())
 }
 
-/// A progress bar that appears when something takes longer than half a second.
+/// A progress bar that appears when something takes longer than [`host::progress_after`].
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
     draw: bool,
+    after: Duration,
     started: Stopwatch,
     what: &'static str,
     files: AtomicU64,
@@ -193,7 +192,8 @@ impl Progress {
         let bar = ProgressBar::hidden();
         bar.set_style(ProgressStyle::default_spinner());
         let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { bar, draw, started: Stopwatch::start(), what, files, bytes }
+        let after = host::progress_after();
+        Self { bar, draw, after, started: Stopwatch::start(), what, files, bytes }
     }
 
     /// `done` of `total` are done; a total of 0 is not known.
@@ -212,7 +212,7 @@ impl Progress {
 
     /// Whether it is to be drawn by now.
     fn appears(&self) -> bool {
-        if !self.draw || self.started.elapsed() < PROGRESS_AFTER {
+        if !self.draw || self.started.elapsed() < self.after {
             return false;
         }
         if self.bar.is_hidden() {
@@ -227,7 +227,12 @@ impl tools::directory::Progress for Progress {
         let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if self.appears() {
-            self.bar.set_message(format!("{} {files} files, {}", self.what, HumanBytes(bytes)));
+            self.bar.set_message(format!(
+                "{} {}, {}",
+                self.what,
+                render::count(files, "file"),
+                HumanBytes(bytes)
+            ));
             self.bar.tick();
         }
     }

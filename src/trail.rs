@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use resolver::{
-    BlobId, Catalog, Category, GenerationNumber, ObjectId, ReleaseId, Selections, Target, View,
-    VirtualDir,
+    BlobId, Catalog, Category, GenerationNumber, ObjectId, Pick, Release, ReleaseId, Selection,
+    Selections, Spec, Target, View, VirtualDir, Why,
 };
 use store_fs::object::ROOT_ENTRY;
 use store_fs::{Disk, Node, Store, StoreError, Tree};
 
-use crate::engine::State;
+use crate::engine::{EngineError, State};
 
 /// Symbolic links in one path, as in Linux.
 const LINKS_MAX: usize = 40;
@@ -54,6 +54,7 @@ pub(crate) enum What {
 /// One tree of names: the live one or that of a generation.
 #[derive(Clone)]
 struct World {
+    is_live: bool,
     view: Arc<View>,
     selections: Arc<Selections>,
 }
@@ -64,7 +65,13 @@ enum Place {
     Virtual(World, VirtualDir),
     Generations,
     Objects,
-    Inside { tree: Arc<Tree>, row: u32, release: Option<ReleaseId> },
+    /// `.root` and `.profiles`.
+    Empty,
+    Inside {
+        tree: Arc<Tree>,
+        row: u32,
+        release: Option<ReleaseId>,
+    },
 }
 
 /// What a name stands for.
@@ -79,14 +86,14 @@ enum Step {
 ///
 /// # Errors
 ///
-/// [`StoreError`] when something on the way is damaged.
+/// [`EngineError`] when something on the way is damaged.
 pub(crate) fn follow<D: Disk>(
     store: &Store<D>,
     state: &State,
     roots: &[PathBuf],
     components: &[Vec<u8>],
-) -> Result<Option<Found>, StoreError> {
-    let live = world(state, &state.current.system);
+) -> Result<Option<Found>, EngineError> {
+    let live = World { is_live: true, ..frozen(state, &state.current.system) };
     let root = Place::Virtual(live, VirtualDir::Root);
     let mut way: Vec<(Vec<u8>, Place)> = Vec::new();
     let mut ahead: Vec<Vec<u8>> = components.iter().rev().cloned().collect();
@@ -142,8 +149,10 @@ fn below_root(target: &[u8], roots: &[PathBuf]) -> Option<Vec<u8>> {
     Some(rest.as_os_str().as_bytes().to_vec())
 }
 
-fn world(state: &State, selections: &Selections) -> World {
+/// The tree of a generation.
+fn frozen(state: &State, selections: &Selections) -> World {
     World {
+        is_live: false,
         view: Arc::new(View::compile(selections, &state.catalog)),
         selections: Arc::new(selections.clone()),
     }
@@ -154,15 +163,11 @@ fn step<D: Disk>(
     state: &State,
     here: &Place,
     name: &[u8],
-) -> Result<Step, StoreError> {
+) -> Result<Step, EngineError> {
     match here {
         Place::Virtual(world, dir) => virtual_step(store, state, world, dir, name),
-        Place::Generations => {
-            let number = decimal(name).filter(|number| state.generations.contains(number));
-            let Some(number) = number else { return Ok(Step::Missing) };
-            let selections = state.selections(store, number)?;
-            Ok(Step::To(Place::Virtual(world(state, &selections), VirtualDir::Root)))
-        }
+        Place::Empty => Ok(Step::Missing),
+        Place::Generations => generation_step(store, state, name),
         Place::Objects => {
             let Some(id) = text(name).and_then(|text| text.parse::<ObjectId>().ok()) else {
                 return Ok(Step::Missing);
@@ -191,17 +196,73 @@ fn step<D: Disk>(
     }
 }
 
+/// `18`, or `18;xz@5.8.1;...`: a generation with those releases put in.
+fn generation_step<D: Disk>(
+    store: &Store<D>,
+    state: &State,
+    name: &[u8],
+) -> Result<Step, EngineError> {
+    let mut parts = text(name).unwrap_or_default().split(';');
+    let number = parts.next().and_then(decimal);
+    let Some(number) = number.filter(|number| state.generations.contains(number)) else {
+        return Ok(Step::Missing);
+    };
+    let mut put_in: Vec<&Arc<Release>> = Vec::new();
+    for part in parts {
+        let release = released(&state.catalog, part);
+        // One name for one tree: in the order of packages, each once.
+        match release.filter(|new| put_in.last().is_none_or(|last| last.id.name < new.id.name)) {
+            Some(release) => put_in.push(release),
+            None => return Ok(Step::Missing),
+        }
+    }
+    let mut selections = state.selections(store, number)?.into_owned();
+    for release in put_in {
+        selections.packages.insert(release.id.name.clone(), chosen(release));
+    }
+    Ok(Step::To(Place::Virtual(frozen(state, &selections), VirtualDir::Root)))
+}
+
+/// The release of a name such as `xz@5.8.1,debug`.
+fn released<'a>(catalog: &'a Catalog, mount_name: &str) -> Option<&'a Arc<Release>> {
+    let (package, _) = mount_name.split_once('@')?;
+    let category = catalog.category(&package.parse().ok()?)?;
+    catalog.by_mount_name(category, mount_name)
+}
+
+/// A selection of exactly this release.
+fn chosen(release: &Release) -> Selection {
+    let Release { id, category, object, .. } = release;
+    let spec = Spec {
+        name: id.name.clone(),
+        pick: Pick::Exact(id.version.clone()),
+        variants: id.variants.clone(),
+        object: None,
+    };
+    Selection {
+        release: id.clone(),
+        category: category.clone(),
+        object: *object,
+        why: Why::Asked(spec),
+        previous: None,
+    }
+}
+
 fn virtual_step<D: Disk>(
     store: &Store<D>,
     state: &State,
     world: &World,
     dir: &VirtualDir,
     name: &[u8],
-) -> Result<Step, StoreError> {
+) -> Result<Step, EngineError> {
     let Some(name) = text(name) else { return Ok(Step::Missing) };
     match (dir, name) {
-        (VirtualDir::Root, ".generations") => return Ok(Step::To(Place::Generations)),
-        (VirtualDir::Root, ".objects") => return Ok(Step::To(Place::Objects)),
+        (VirtualDir::Root, ".root") => return Ok(Step::To(Place::Empty)),
+        (VirtualDir::Root, ".profiles") if world.is_live => return Ok(Step::To(Place::Empty)),
+        (VirtualDir::Root, ".generations") if world.is_live => {
+            return Ok(Step::To(Place::Generations));
+        }
+        (VirtualDir::Root, ".objects") if world.is_live => return Ok(Step::To(Place::Objects)),
         _ => {}
     }
     match world.view.get(dir, name) {
@@ -214,26 +275,34 @@ fn virtual_step<D: Disk>(
         None => {}
     }
     match dir {
-        VirtualDir::Category(category) => match state.catalog.by_mount_name(category, name) {
-            Some(release) => inside(store, &release.object, Some(release.id.clone())),
-            None => Ok(Step::Missing),
-        },
-        // A category without a selected package has releases under their full names.
-        VirtualDir::Root => Ok(match Category::new(name) {
-            Ok(category) if state.catalog.has_category(&category) => {
-                Step::To(Place::Virtual(world.clone(), VirtualDir::Category(category)))
+        VirtualDir::Category(category) => {
+            if let Some(release) = state.catalog.by_mount_name(category, name) {
+                return inside(store, &release.object, Some(release.id.clone()));
             }
-            _ => Step::Missing,
-        }),
-        VirtualDir::Bin | VirtualDir::So => Ok(Step::Missing),
+        }
+        // A category without a selected package has releases under their full names.
+        VirtualDir::Root => {
+            if let Ok(category) = Category::new(name)
+                && state.catalog.has_category(&category)
+            {
+                let dir = VirtualDir::Category(category);
+                return Ok(Step::To(Place::Virtual(world.clone(), dir)));
+            }
+        }
+        VirtualDir::Bin | VirtualDir::So => {}
     }
+    if world.is_live {
+        // What nobody knows must not be called missing.
+        state.whole()?;
+    }
+    Ok(Step::Missing)
 }
 
 fn inside<D: Disk>(
     store: &Store<D>,
     object: &ObjectId,
     release: Option<ReleaseId>,
-) -> Result<Step, StoreError> {
+) -> Result<Step, EngineError> {
     Ok(Step::To(Place::Inside { tree: store.object(object)?, row: ROOT_ENTRY, release }))
 }
 
@@ -250,8 +319,7 @@ fn text(name: &[u8]) -> Option<&str> {
 }
 
 /// A number as it is written below `.generations`: no sign, no leading zero.
-fn decimal(name: &[u8]) -> Option<GenerationNumber> {
-    let text = text(name)?;
+fn decimal(text: &str) -> Option<GenerationNumber> {
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text).then_some(GenerationNumber(number))
 }

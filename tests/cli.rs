@@ -8,6 +8,8 @@
 mod cli {
     mod documents;
     mod edges;
+    mod killed;
     mod stage;
+    mod terminal;
     mod transcripts;
 }

@@ -21,3 +21,5 @@ mod programs;
 mod swap;
 #[path = "mount/user.rs"]
 mod user;
+#[path = "mount/worst.rs"]
+mod worst;

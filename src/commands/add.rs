@@ -56,7 +56,7 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Add) -> Result<(), Comm
     let wanted = validate(arguments)?;
     let source = source(run, &arguments.directory)?;
     if run.dry_run {
-        return rehearse(run, &wanted, &source);
+        return rehearse(run, &wanted, &source, arguments.prefix.as_deref());
     }
     let prefix = arguments.prefix.as_deref();
     let store = run.open_or_create(prefix)?;
@@ -138,18 +138,41 @@ fn outside(source: &Path, other: &Path, what: &str) -> Result<(), CommandError> 
         .hint("copy what you want to add to another directory first"))
 }
 
-fn rehearse(run: &mut Invocation, wanted: &Wanted, source: &Path) -> Result<(), CommandError> {
+fn rehearse(
+    run: &mut Invocation,
+    wanted: &Wanted,
+    source: &Path,
+    prefix: Option<&Path>,
+) -> Result<(), CommandError> {
+    let store = run.find(prefix)?;
+    let is_it = |release: &ReleaseId| {
+        release.version == wanted.version
+            && release.variants == wanted.variants
+            && wanted.arch.as_ref().is_none_or(|arch| *arch == release.arch)
+    };
+    let present = match &store {
+        Some(store) => {
+            let catalog = run.state(store)?.catalog;
+            catalog.releases(&wanted.name).iter().find(|known| is_it(&known.id)).cloned()
+        }
+        None => None,
+    };
     if run.report.wants_json() {
         #[derive(Serialize)]
         struct Rehearsed<'a> {
             dry_run: bool,
             package: &'a PackageName,
             version: &'a Version,
+            variants: &'a Variants,
             source: String,
+            /// A release of this name is in the store, with this object.
+            present: Option<ObjectId>,
         }
         let source = source.display().to_string();
         let (package, version) = (&wanted.name, &wanted.version);
-        let document = Rehearsed { dry_run: true, package, version, source };
+        let variants = &wanted.variants;
+        let present = present.map(|release| release.object);
+        let document = Rehearsed { dry_run: true, package, version, variants, source, present };
         return run.report.document(run.command, &document);
     }
     let variants = render::variants(&wanted.variants);
@@ -158,7 +181,15 @@ fn rehearse(run: &mut Invocation, wanted: &Wanted, source: &Path) -> Result<(), 
         source.display(),
         wanted.name,
         wanted.version
-    ))
+    ))?;
+    if let Some(release) = present {
+        let id = &release.id;
+        run.report.note(&format!("{id} is in the store: only the same content can be added"));
+    }
+    if store.is_none() {
+        run.report.note(&format!("would make the store {}", run.store.display()));
+    }
+    Ok(())
 }
 
 /// The record of what was read.

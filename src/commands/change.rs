@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use resolver::GenerationNumber;
 use serde::Serialize;
+use store_fs::{OsDisk, Store, StoreError};
 
 use crate::error::{CommandError, Kind};
 use crate::invocation::Invocation;
@@ -48,13 +50,22 @@ pub(super) fn run(run: &mut Invocation, edit: &Edit) -> Result<(), CommandError>
             },
         )?;
     } else {
-        let back = if matches!(edit, Edit::Undo) { "redo" } else { "undo" };
+        let back = match edit {
+            Edit::Undo => Some("redo"),
+            // Over a damaged generation there is no way back.
+            Edit::Restore { .. } if is_damaged(&store, switched.before) => None,
+            _ => Some("undo"),
+        };
         run.report.success(&lines(&switched, run.dry_run, carried.time, back))?;
         for note in &switched.notes {
             run.report.note(note);
         }
     }
     shown(switched.unshown.as_deref())
+}
+
+fn is_damaged(store: &Store<OsDisk>, number: GenerationNumber) -> bool {
+    matches!(store.generation(number), Err(StoreError::Damaged { .. }))
 }
 
 /// An error when a change is durable but the kernel could not be told.
@@ -67,14 +78,15 @@ pub(super) fn shown(unshown: Option<&str>) -> Result<(), CommandError> {
 }
 
 /// One line a package; the first one carries generation, time and the way back.
-fn lines(switched: &Switched, dry_run: bool, time: Duration, back: &str) -> String {
+fn lines(switched: &Switched, dry_run: bool, time: Duration, back: Option<&str>) -> String {
     let (before, after) = (switched.before, switched.after);
     let tail = match (before == after, dry_run) {
         (true, _) => format!("nothing to do   generation {after}"),
         (false, true) => format!("would be generation {before} -> {after}"),
         (false, false) => format!(
-            "generation {before} -> {after}   {}   {back}: dynfs {back}",
-            render::duration(time)
+            "generation {before} -> {after}   {}{}",
+            render::duration(time),
+            back.map_or_else(String::new, |back| format!("   {back}: dynfs {back}"))
         ),
     };
     if before == after {
@@ -92,8 +104,6 @@ fn lines(switched: &Switched, dry_run: bool, time: Duration, back: &str) -> Stri
 
 #[cfg(test)]
 mod tests {
-    use resolver::GenerationNumber;
-
     use super::*;
 
     fn switched(json: serde_json::Value, before: u64, after: u64) -> Switched {
@@ -108,13 +118,13 @@ mod tests {
 
     #[test]
     fn nothing_to_do_is_said() {
-        let text = lines(&switched(serde_json::json!([]), 4, 4), false, Duration::ZERO, "undo");
+        let text = lines(&switched(serde_json::json!([]), 4, 4), false, Duration::ZERO, None);
         assert_eq!(text, "nothing to do   generation 4");
     }
 
     #[test]
     fn a_new_record_without_a_change_of_packages_is_said() {
-        let text = lines(&switched(serde_json::json!([]), 4, 5), true, Duration::ZERO, "undo");
+        let text = lines(&switched(serde_json::json!([]), 4, 5), true, Duration::ZERO, None);
         assert_eq!(text, "no package changes   would be generation 4 -> 5");
     }
 

@@ -1,8 +1,8 @@
 //! `dynfs fsck`: the state of the store, each bad thing with its code.
 
 use serde::Serialize;
-use store_fs::fsck::fsck;
-use store_fs::{Finding, FsckOptions, FsckReport, StoreError};
+use store_fs::fsck::fsck_disk;
+use store_fs::{Finding, FsckOptions, FsckReport, OsDisk, StoreError};
 
 use crate::cli;
 use crate::error::{CommandError, Kind};
@@ -20,28 +20,13 @@ struct Document<'a> {
 
 pub(super) fn run(run: &mut Invocation, arguments: &cli::Fsck) -> Result<(), CommandError> {
     let options = FsckOptions { data: arguments.data };
-    let found = match run.open() {
-        Ok(store) => {
-            let progress = run.report.progress("checking");
-            let found = fsck(&store, &host::arch(), options, &|done, total| {
-                progress.step(done, total);
-            });
-            progress.finish();
-            found?
-        }
-        // A store whose format record is damaged does not open; that is the finding.
-        Err(error) if error.kind == Kind::Integrity => FsckReport {
-            findings: vec![Finding {
-                code: "format-damaged",
-                path: "format".into(),
-                message: error.message,
-                releases: Vec::new(),
-                hint: None,
-            }],
-            ..FsckReport::default()
-        },
-        Err(error) => return Err(error),
-    };
+    let progress = run.report.progress("checking");
+    // A store whose format record is damaged does not open, and is looked at all the same.
+    let found = fsck_disk(OsDisk::open(&run.store)?, &host::arch(), options, &|done, total| {
+        progress.step(done, total);
+    });
+    progress.finish();
+    let found = found?;
     if run.report.wants_json() {
         let document = Document { data: options.data, report: &found };
         run.report.document(run.command, &document)?;

@@ -7,7 +7,7 @@ use store_fs::StoreError;
 use super::fsck::is_damage;
 use crate::error::CommandError;
 use crate::host;
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, named};
 use crate::render;
 
 #[derive(Serialize)]
@@ -76,5 +76,5 @@ pub(super) fn run(run: &mut Invocation) -> Result<(), CommandError> {
             run.report.hint("dynfs select PACKAGE");
         }
     }
-    run.complain(&damaged)
+    named(&damaged)
 }

@@ -28,7 +28,8 @@ struct Row<'a> {
     version: &'a Version,
     variants: Vec<&'a Variant>,
     object: ObjectId,
-    selected: bool,
+    /// Nothing when the newest generation is damaged.
+    selected: Option<bool>,
     category: &'a Category,
     arch: &'a Arch,
     needs: &'a [Need],
@@ -36,13 +37,13 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(release: &'a Release, selections: &Selections) -> Self {
+    fn new(release: &'a Release, selections: Option<&Selections>) -> Self {
         Self {
             package: &release.id.name,
             version: &release.id.version,
             variants: release.id.variants.iter().collect(),
             object: release.object,
-            selected: is_selected(release, selections),
+            selected: selections.map(|selections| is_selected(release, selections)),
             category: &release.category,
             arch: &release.id.arch,
             needs: &release.needs,
@@ -62,8 +63,9 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::List) -> Result<(), Com
     let store = run.open()?;
     let state = run.state(&store)?;
     if arguments.toml {
+        state.whole()?;
         run.report.data(&apply_file::write(&state.current.system))?;
-        return run.complain(&state.damaged);
+        return run.complain(&state);
     }
     let releases: Vec<Arc<Release>> = match &package {
         Some(name) => state.catalog.releases(name).to_vec(),
@@ -73,7 +75,7 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::List) -> Result<(), Com
         let similar = state.catalog.similar(name.as_str());
         return Err(Refusal::UnknownPackage { name: name.clone(), similar }.into());
     }
-    let system = &state.current.system;
+    let system = state.whole().is_ok().then_some(&state.current.system);
     if run.report.wants_json() {
         let releases = releases.iter().map(|release| Row::new(release, system)).collect();
         let document = Document { generation: state.current.number.0, releases };
@@ -87,7 +89,7 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::List) -> Result<(), Com
             run.report.hint("dynfs add DIR --name NAME --version VERSION");
         }
     }
-    run.complain(&state.damaged)
+    run.complain(&state)
 }
 
 /// A line a package.
@@ -97,12 +99,13 @@ fn all(state: &State) -> String {
     for (name, releases) in state.catalog.packages() {
         let Some(first) = releases.first() else { continue };
         let selection = state.current.system.packages.get(name);
+        let none = if state.whole().is_ok() { "-" } else { "?" };
         rows.push([
             if selection.is_some() { "*" } else { "" }.to_owned(),
             name.to_string(),
             first.category.to_string(),
             selection
-                .map_or_else(|| "-".to_owned(), |selection| render::version(&selection.release)),
+                .map_or_else(|| none.to_owned(), |selection| render::version(&selection.release)),
             releases.len().to_string(),
             selection.map_or_else(String::new, |selection| render::why(&selection.why)),
         ]);
@@ -110,14 +113,23 @@ fn all(state: &State) -> String {
     if rows.len() == 1 { String::new() } else { render::table(&rows) }
 }
 
+/// Before the line of a release.
+fn mark(release: &Release, selections: Option<&Selections>) -> &'static str {
+    match selections {
+        Some(selections) if is_selected(release, selections) => "*",
+        Some(_) => "",
+        None => "?",
+    }
+}
+
 /// A line a release, numbered.
-fn one(releases: &[Arc<Release>], selections: &Selections) -> String {
+fn one(releases: &[Arc<Release>], selections: Option<&Selections>) -> String {
     let rows: Vec<[String; 5]> = releases
         .iter()
         .enumerate()
         .map(|(index, release)| {
             [
-                if is_selected(release, selections) { "*" } else { "" }.to_owned(),
+                mark(release, selections).to_owned(),
                 (index + 1).to_string(),
                 render::version(&release.id),
                 render::short(release.object),

@@ -96,15 +96,22 @@ fn prepare(run: &mut Invocation, wanted: Option<PathBuf>) -> Result<PathBuf, Com
         Err(StoreError::Absent { .. }) => run.open_or_create(wanted.as_deref())?,
         other => other?.into(),
     };
+    // The daemon would say so too, but not as well.
+    run.state(&store)?.whole()?;
+    host::writable(&run.store)?;
     Ok(wanted.unwrap_or_else(|| store.format().prefix.as_path().to_owned()))
 }
 
 fn rehearse(run: &Invocation, wanted: Option<PathBuf>) -> Result<PathBuf, CommandError> {
     match (wanted, OsDisk::open(&run.store).and_then(Store::open)) {
-        (Some(wanted), Ok(_) | Err(StoreError::Absent { .. })) => Ok(wanted),
+        (Some(wanted), Err(StoreError::Absent { .. })) => Ok(wanted),
         (None, Err(StoreError::Absent { .. })) => host::default_prefix(),
-        (None, Ok(store)) => Ok(store.format().prefix.as_path().to_owned()),
-        (_, Err(error)) => Err(error.into()),
+        (wanted, store) => {
+            let store = store?;
+            run.state(&store)?.whole()?;
+            host::writable(&run.store)?;
+            Ok(wanted.unwrap_or_else(|| store.format().prefix.as_path().to_owned()))
+        }
     }
 }
 

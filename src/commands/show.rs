@@ -6,9 +6,10 @@ use resolver::{Catalog, GenerationNumber, Pick, Refusal, Release, Selection, Spe
 use serde::Serialize;
 use store_fs::{OsDisk, Store};
 
+use super::fsck::is_damage;
 use super::list::is_selected;
 use crate::cli;
-use crate::engine::State;
+use crate::engine::{EngineError, State};
 use crate::error::CommandError;
 use crate::invocation::Invocation;
 use crate::render;
@@ -26,6 +27,8 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Selected {
     since: GenerationNumber,
+    /// The generation before that is damaged: perhaps it was selected there already.
+    at_least: bool,
     why: Why,
 }
 
@@ -39,7 +42,8 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Show) -> Result<(), Com
     };
     let selected = match state.current.system.packages.get(&release.id.name) {
         Some(selection) if selection.release == release.id => {
-            Some(Selected { since: since(&state, &store, selection)?, why: selection.why.clone() })
+            let (since, at_least) = since(&state, &store, selection)?;
+            Some(Selected { since, at_least, why: selection.why.clone() })
         }
         _ => None,
     };
@@ -47,12 +51,12 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Show) -> Result<(), Com
         let others = matching.len().saturating_sub(1);
         run.report.document(run.command, &Document { release, selected, others })?;
     } else {
-        run.report.data(&text(release, selected.as_ref()))?;
+        run.report.data(&text(release, selected.as_ref(), state.whole().is_ok()))?;
         if matching.len() > 1 {
             run.report.hint(&format!("dynfs list {} shows the other releases", release.id.name));
         }
     }
-    run.complain(&state.damaged)
+    run.complain(&state)
 }
 
 /// The release that is selected when the spec could mean it, else the best one.
@@ -87,24 +91,28 @@ pub(super) fn unknown(catalog: &Catalog, spec: &Spec) -> CommandError {
     }
 }
 
-/// The first of the generations without a gap that select the same release.
+/// The first of the generations without a gap that select the same release, and whether damage to
+/// an older one hides how it was before.
 fn since(
     state: &State,
     store: &Store<OsDisk>,
     selection: &Selection,
-) -> Result<GenerationNumber, CommandError> {
+) -> Result<(GenerationNumber, bool), CommandError> {
     let mut since = state.current.number;
     for number in state.generations.iter().rev().skip(1) {
-        let system = state.selections(store, *number)?;
+        let system = match state.selections(store, *number) {
+            Err(EngineError::Store(error)) if is_damage(&error) => return Ok((since, true)),
+            system => system?,
+        };
         match system.packages.get(&selection.release.name) {
             Some(earlier) if earlier.release == selection.release => since = *number,
             _ => break,
         }
     }
-    Ok(since)
+    Ok((since, false))
 }
 
-fn text(release: &Release, selected: Option<&Selected>) -> String {
+fn text(release: &Release, selected: Option<&Selected>, known: bool) -> String {
     let mut rows: Vec<[String; 2]> = Vec::new();
     let mut row = |name: &str, value: String| rows.push([name.to_owned(), printable(&value)]);
     row("package", release.id.name.to_string());
@@ -117,9 +125,12 @@ fn text(release: &Release, selected: Option<&Selected>) -> String {
         "selected",
         match selected {
             Some(selected) => {
-                format!("since generation {}, {}", selected.since, render::why(&selected.why))
+                let or = if selected.at_least { " or before" } else { "" };
+                let (since, why) = (selected.since, render::why(&selected.why));
+                format!("since generation {since}{or}, {why}")
             }
-            None => "no".to_owned(),
+            None if known => "no".to_owned(),
+            None => "not known".to_owned(),
         },
     );
     for need in &release.needs {

@@ -27,7 +27,8 @@ struct Document {
     requests: BTreeMap<String, u64>,
     generations: usize,
     packages: usize,
-    selected: usize,
+    /// Nothing when the newest generation is damaged.
+    selected: Option<usize>,
     releases: usize,
     objects: usize,
     notes: Vec<String>,
@@ -61,11 +62,11 @@ pub(super) fn run(run: &mut Invocation) -> Result<(), CommandError> {
         for note in &document.notes {
             run.report.note(note);
         }
-        if live.is_none() {
+        if live.is_none() && state.whole().is_ok() {
             run.report.hint("dynfs mount");
         }
     }
-    run.complain(&state.damaged)
+    run.complain(&state)
 }
 
 /// What the files say.
@@ -82,7 +83,7 @@ fn counts(state: &State) -> Document {
         requests: BTreeMap::new(),
         generations: state.generations.len(),
         packages: state.catalog.packages().count(),
-        selected: state.current.system.packages.len(),
+        selected: state.whole().is_ok().then_some(state.current.system.packages.len()),
         releases: releases().count(),
         objects: releases().map(|release| release.object).collect::<BTreeSet<_>>().len(),
         notes: Vec::new(),
@@ -118,6 +119,7 @@ fn text(document: &Document, state: &State, live: Option<&LiveStatus>) -> String
         "generation",
         match state.generations.is_empty() {
             true => "0: nothing was ever selected".to_owned(),
+            false if state.whole().is_err() => format!("{}, damaged", document.generation),
             false => format!(
                 "{}, {}, {} by {}",
                 document.generation,
@@ -132,7 +134,7 @@ fn text(document: &Document, state: &State, live: Option<&LiveStatus>) -> String
         format!(
             "{}, {} of them selected, {}, {}",
             render::count(document.packages as u64, "package"),
-            document.selected,
+            document.selected.map_or_else(|| "?".to_owned(), |count| count.to_string()),
             render::count(document.releases as u64, "release"),
             render::count(document.objects as u64, "object"),
         ),

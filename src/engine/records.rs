@@ -18,15 +18,31 @@ impl<D: Disk> Engine<D> {
         let id = release.id.clone();
         // Tried on the catalog first: a refusal must come before anything is written.
         let mut catalog = Catalog::clone(&inner.state.catalog);
-        if !catalog.insert(Arc::new(release.clone()))? {
-            return Ok(Done::Published { release: id, new: false, unshown: None });
+        let is_new = catalog.insert(Arc::new(release.clone()))?;
+        if is_new {
+            self.promise(&names_of(release))?;
         }
-        self.promise(&names_of(release))?;
         inner.stale = true;
-        let new = self.store.publish_release(&inner.writer, release)?;
+        // Also of a known one: its record may have been lost or damaged meanwhile.
+        let new = self.put_record(inner, release)?;
         inner.stale = false;
+        if !is_new {
+            return Ok(Done::Published { release: id, new, unshown: None });
+        }
         self.adopt(inner, catalog, &id);
         Ok(Done::Published { release: id, new, unshown: self.tell(inner) })
+    }
+
+    /// Writes a release record, over a damaged one too: that says nothing which this does not.
+    fn put_record(&self, inner: &Inner, release: &Release) -> Result<bool, StoreError> {
+        match self.store.publish_release(&inner.writer, release) {
+            // The object is as it must be, so it was the record.
+            Err(StoreError::Damaged { .. }) if self.store.object(&release.object).is_ok() => {
+                self.store.remove_release(&inner.writer, &release.id)?;
+                self.store.publish_release(&inner.writer, release)
+            }
+            published => published,
+        }
     }
 
     /// Removes release records that no generation selects. All or none are refused.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use resolver::history::{redo_target, undo_target};
@@ -24,30 +25,38 @@ pub struct State {
     pub catalog: Arc<Catalog>,
     /// Release records that are damaged, and so not in the catalog.
     pub damaged: Vec<StoreError>,
-    /// The newest generation; number 0 and empty before the first.
+    /// The newest generation; number 0 and empty before the first. Empty also when it is damaged.
     pub current: Generation,
+    /// The newest generation cannot be read: `current` has its number, and nothing else is known.
+    pub newest_damaged: Option<NewestDamaged>,
     /// The numbers of all generations.
     pub generations: Numbers,
     /// What made each generation, as far as it was needed.
     actions: BTreeMap<GenerationNumber, Action>,
 }
 
+/// The newest generation cannot be read. Nothing goes on from an older one by itself: that would be
+/// a silent step back. `restore` of one that is named does.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the newest generation, {}, is damaged: {reason}", path.display())]
+pub struct NewestDamaged {
+    /// Its number.
+    pub number: GenerationNumber,
+    /// Its file.
+    pub path: PathBuf,
+    /// In what way.
+    pub reason: String,
+    /// The newest one that can be read; 0 when there is none.
+    pub readable: GenerationNumber,
+}
+
 /// Generations and what made them, and the damage that ends the line.
 type Line<'a> = (Vec<(GenerationNumber, &'a Action)>, Option<EngineError>);
 
-/// What the user should be told of a plan. Whoever applies a file knows that most of it is selected
-/// already.
-#[must_use]
-pub fn notes(plan: &Plan, edit: &Edit) -> Vec<String> {
-    let applied = matches!(edit, Edit::Apply { .. });
-    let told = |note: &&Note| !(applied && matches!(note, Note::Already { .. }));
-    plan.notes.iter().filter(told).map(ToString::to_string).collect()
-}
-
-/// The empty state before the first generation.
-fn generation_zero() -> Generation {
+/// A generation of which nothing is known but its number; with 0, the empty state before the first.
+fn blank(number: GenerationNumber) -> Generation {
     Generation {
-        number: GenerationNumber(0),
+        number,
         parent: None,
         at: Timestamp(0),
         cause: Cause { action: Action::Apply, uid: 0, request: None },
@@ -56,14 +65,26 @@ fn generation_zero() -> Generation {
 }
 
 impl State {
-    /// Reads it.
+    /// Reads it. Damage to the newest generation is not an error here: much can be said and done
+    /// without it, and everything that cannot asks [`State::whole`].
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] when the newest generation is; [`StoreError::Io`].
+    /// [`StoreError::Io`]; [`StoreError::NewerFormat`].
     pub fn load<D: Disk>(store: &Store<D>, host: &Arch) -> Result<Self, StoreError> {
         let (catalog, damaged) = store.catalog(host.clone())?;
-        let current = store.newest()?.unwrap_or_else(generation_zero);
+        let (current, newest_damaged) = match store.newest() {
+            Ok(newest) => (newest.unwrap_or_else(|| blank(GenerationNumber(0))), None),
+            Err(StoreError::Damaged { path, reason }) => {
+                let numbers = store.generations()?;
+                let number = numbers.last().copied().unwrap_or_default();
+                let mut older = numbers.into_iter().rev().skip(1);
+                let readable = older.find(|number| store.generation(*number).is_ok());
+                let readable = readable.unwrap_or_default();
+                (blank(number), Some(NewestDamaged { number, path, reason, readable }))
+            }
+            Err(error) => return Err(error),
+        };
         // Listed after the newest was read: a concurrent writer may have gone on meanwhile.
         let mut generations: BTreeSet<_> = store.generations()?.into_iter().collect();
         generations.retain(|number| *number <= current.number);
@@ -71,29 +92,53 @@ impl State {
             catalog: Arc::new(catalog),
             damaged,
             current,
+            newest_damaged,
             generations: Arc::new(generations),
             actions: BTreeMap::new(),
         })
+    }
+
+    /// Fails when the newest generation is damaged.
+    ///
+    /// # Errors
+    ///
+    /// [`NewestDamaged`].
+    pub fn whole(&self) -> Result<(), NewestDamaged> {
+        self.newest_damaged.clone().map_or(Ok(()), Err)
+    }
+
+    /// What the user should be told of a plan. Whoever applies a file knows that most of it is
+    /// selected already.
+    #[must_use]
+    pub fn notes(&self, plan: &Plan, edit: &Edit) -> Vec<String> {
+        let applied = matches!(edit, Edit::Apply { .. });
+        let told = |note: &&Note| !(applied && matches!(note, Note::Already { .. }));
+        let unknown = self.newest_damaged.iter().map(|damaged| {
+            format!("generation {} is damaged: what it had selected is not known", damaged.number)
+        });
+        plan.notes.iter().filter(told).map(ToString::to_string).chain(unknown).collect()
     }
 
     /// The selections of a generation; those of generation 0 are empty.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoGeneration`], [`StoreError::Damaged`], [`StoreError::Io`].
+    /// [`EngineError::Newest`]; [`StoreError::NoGeneration`], [`StoreError::Damaged`],
+    /// [`StoreError::Io`].
     pub fn selections<D: Disk>(
         &self,
         store: &Store<D>,
         number: GenerationNumber,
-    ) -> Result<Cow<'_, Selections>, StoreError> {
+    ) -> Result<Cow<'_, Selections>, EngineError> {
         if number == self.current.number {
+            self.whole()?;
             return Ok(Cow::Borrowed(&self.current.system));
         }
         if number.0 == 0 {
             return Ok(Cow::Owned(Selections::default()));
         }
         if !self.generations.contains(&number) {
-            return Err(StoreError::NoGeneration { number });
+            return Err(StoreError::NoGeneration { number }.into());
         }
         Ok(Cow::Owned(store.generation(number)?.system))
     }
@@ -112,6 +157,9 @@ impl State {
         store: &Store<D>,
         edit: &Edit,
     ) -> Result<(Plan, Action), EngineError> {
+        if !matches!(edit, Edit::Restore { .. }) {
+            self.whole()?;
+        }
         let (request, action) = match edit {
             Edit::Select { specs, providers } => (
                 Request::Select { specs: specs.clone(), providers: providers.clone() },
@@ -147,7 +195,7 @@ impl State {
         &self,
         store: &Store<D>,
         to: GenerationNumber,
-    ) -> Result<Request, StoreError> {
+    ) -> Result<Request, EngineError> {
         let selections = self.selections(store, to)?.into_owned();
         Ok(Request::Restore { selections: Box::new(selections) })
     }
@@ -177,10 +225,11 @@ impl State {
     }
 
     /// Whether a plan is to be recorded. Undo and redo always are: they are steps in the line even
-    /// when two neighbouring states are equal.
+    /// when two neighbouring states are equal. So is whatever follows a damaged generation.
     #[must_use]
     pub fn worth_a_generation(&self, plan: &Plan, action: &Action) -> bool {
         plan.next != self.current.system
+            || self.newest_damaged.is_some()
             || matches!(action, Action::Undo { .. } | Action::Redo { .. })
     }
 
@@ -188,5 +237,6 @@ impl State {
     pub(super) fn append(&mut self, next: Generation) {
         Arc::make_mut(&mut self.generations).insert(next.number);
         self.current = next;
+        self.newest_damaged = None;
     }
 }

@@ -8,7 +8,7 @@ use store_fs::StoreError;
 use tools::directory::DirectoryError;
 
 use super::{CommandError, Kind};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, NewestDamaged};
 use crate::mount::MountError;
 
 /// Names in one hint; more would not be read.
@@ -103,6 +103,11 @@ pub(crate) fn exact(id: &ReleaseId) -> String {
     format!("{}@={}{variants}", id.name, id.version)
 }
 
+/// Whether there is no room: on the disk, or in what the user may use of it.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         let (kind, hint) = match &error {
@@ -111,11 +116,9 @@ impl From<StoreError> for CommandError {
                 "dynfs add DIR --name NAME --version VERSION makes one; --store names another",
             ),
             StoreError::Io { source, .. } => match Kind::of_io(source) {
-                Kind::Permission => {
-                    (Kind::Permission, "run it as the owner of the store, or give --store DIR")
-                }
-                _ if source.kind() == io::ErrorKind::StorageFull => {
-                    (Kind::Failed, "free some space; nothing was changed")
+                Kind::Permission => (Kind::Permission, CommandError::way_in(source)),
+                _ if is_full(source) => {
+                    (Kind::Failed, "free some space and try again; the state is as it was")
                 }
                 kind => (kind, "dynfs fsck"),
             },
@@ -159,11 +162,24 @@ impl From<DirectoryError> for CommandError {
     }
 }
 
+impl From<NewestDamaged> for CommandError {
+    fn from(error: NewestDamaged) -> Self {
+        let older = match error.readable.0 {
+            0 => {
+                "dynfs restore 0 goes on from the empty state; no other one can be read".to_owned()
+            }
+            number => format!("dynfs history; dynfs restore {number} goes on from an older one"),
+        };
+        Self::new(Kind::Integrity, error.to_string()).hint(older)
+    }
+}
+
 impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
         match error {
             EngineError::Store(error) => error.into(),
+            EngineError::Newest(error) => error.into(),
             EngineError::Refused(refusal) => (*refusal).into(),
             EngineError::Catalog(error) => (*error).into(),
             EngineError::NothingToUndo | EngineError::NothingToRedo => {

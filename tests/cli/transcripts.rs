@@ -43,6 +43,7 @@ transcripts! {
     bad_input,
     bad_sources,
     damaged_files,
+    damaged_newest,
     damaged_store,
     first_steps,
     removing,

@@ -9,6 +9,10 @@ use crate::object::Node;
 use crate::store::{io_error, outboard_len, path as paths};
 use crate::{Disk, StoreError, Tree};
 
+/// What brings back content that is missing.
+const AGAIN: &str = "dynfs add the release again from its source";
+/// What brings back content that is damaged: whatever has its name is taken for it.
+const AGAIN_WITHOUT: &str = "delete the file, then dynfs add the release again from its source";
 /// Bytes that are hashed at once.
 const PIECE_LEN: usize = 1024 * 1024;
 
@@ -23,6 +27,7 @@ impl<D: Disk> Check<'_, D> {
                 Err(error) => {
                     let touched = self.touched([id]);
                     self.find_for("object-damaged", &paths::object(id), reason(error), touched);
+                    self.hint(AGAIN_WITHOUT);
                 }
             }
             self.report.objects += 1;
@@ -47,6 +52,7 @@ impl<D: Disk> Check<'_, D> {
             if let Err(error) = self.blob(id, expected.get(id)) {
                 let touched = self.users(expected.get(id));
                 self.find_for("blob-damaged", &paths::blob(id), reason(error), touched);
+                self.hint(AGAIN_WITHOUT);
             }
             self.report.blobs += 1;
             self.step();
@@ -55,7 +61,7 @@ impl<D: Disk> Check<'_, D> {
             if !found.blobs.contains(id) {
                 let touched = self.touched(&expected.objects);
                 self.find_for("blob-missing", &paths::blob(id), "it is missing", touched);
-                self.hint("dynfs add the release again from its source");
+                self.hint(AGAIN);
             }
         }
         self.expected = expected;
@@ -111,6 +117,7 @@ impl<D: Disk> Check<'_, D> {
             if let Some(error) = bad {
                 let touched = self.users(expected.get(id));
                 self.find_for("outboard-damaged", &paths::outboard(id), reason(error), touched);
+                self.hint(AGAIN_WITHOUT);
             }
             self.step();
         }
@@ -118,7 +125,7 @@ impl<D: Disk> Check<'_, D> {
             if outboard_len(expected.size) > 0 && !found.outboards.contains(id) {
                 let touched = self.touched(&expected.objects);
                 self.find_for("outboard-missing", &paths::outboard(id), "it is missing", touched);
-                self.hint("dynfs add the release again from its source");
+                self.hint(AGAIN);
             }
         }
         self.expected = expected;

@@ -38,6 +38,7 @@ impl<D: Disk> Check<'_, D> {
     }
 
     pub(super) fn generations(&mut self, found: &Found) {
+        let mut bad = Vec::new();
         for path in &found.generations {
             let number = path
                 .file_name()
@@ -45,10 +46,20 @@ impl<D: Disk> Check<'_, D> {
                 .expect("only paths with a number were put there");
             match self.store.generation(number) {
                 Ok(generation) => self.generations.push((path.clone(), generation)),
-                Err(error) => self.find("generation-damaged", path, reason(error)),
+                Err(error) => bad.push((number, path, reason(error))),
             }
             self.report.generations += 1;
             self.step();
+        }
+        let good = self.generations.iter().map(|(_, generation)| generation.number);
+        let readable = good.max().unwrap_or_default();
+        let newest = bad.iter().map(|(number, ..)| *number).max();
+        for (number, path, reason) in bad {
+            self.find("generation-damaged", path, reason);
+            match number > readable && Some(number) == newest {
+                true => self.hint(&format!("dynfs restore {readable} goes on from an older one")),
+                false => self.hint("the others can be used; undo and remove end at this one"),
+            }
         }
     }
 
@@ -69,7 +80,7 @@ impl<D: Disk> Check<'_, D> {
                 Ok(None) => {}
                 Err(error) => {
                     self.find("release-damaged", path, reason(error));
-                    self.hint("dynfs remove the release, then dynfs add it again");
+                    self.hint("dynfs add the release again from its source");
                 }
             }
             self.report.releases += 1;

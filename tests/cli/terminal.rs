@@ -1,0 +1,79 @@
+//! What only a terminal sees: the progress bar. A terminal is made by `script` of util-linux.
+
+use std::process::{Command, Output, Stdio};
+
+use super::stage::Stage;
+
+/// Erases the line.
+const WIPE: &str = "\u{1b}[2K";
+
+/// Runs a command on a terminal, with a bar after so many milliseconds; `None`, with the reason
+/// printed, where there is no way to make a terminal.
+fn on_terminal(test: &str, stage: &Stage, arguments: &[&str], after: &str) -> Option<String> {
+    let command = stage.command(arguments);
+    let words: Vec<String> = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &words.join(" "), "/dev/null"]).stdin(Stdio::null());
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script.env("DYNFS_TEST_PROGRESS", after).env("TERM", "xterm").env("SHELL", "/bin/sh");
+    match script.current_dir(stage.path("")).output() {
+        Ok(Output { status, stdout, .. }) => {
+            let text = String::from_utf8(stdout).unwrap();
+            assert!(status.success(), "{text}");
+            Some(text)
+        }
+        Err(error) => {
+            println!("SKIPPED {test}: script cannot be run: {error}");
+            None
+        }
+    }
+}
+
+/// What stays on a terminal: each line from where it was last wiped.
+fn left(text: &str) -> String {
+    let lines = text.split_inclusive('\n');
+    lines.map(|line| line.rfind(WIPE).map_or(line, |at| &line[at + WIPE.len()..])).collect()
+}
+
+#[test]
+fn a_bar_is_shown_when_it_takes_long_and_wiped_away() {
+    const TEST: &str = "a_bar_is_shown_when_it_takes_long_and_wiped_away";
+    let stage = Stage::new();
+    stage.add_packages();
+    let fsck = ["--color", "never", "fsck"];
+    let Some(text) = on_terminal(TEST, &stage, &fsck, "0") else { return };
+    assert!(text.contains("checking 1 of "), "{text:?}");
+    let plain = stage.ok(&fsck).replace('\n', "\r\n");
+    assert_eq!(left(&text), plain, "{text:?}");
+    let add = ["--color", "never", "add", "xz-5.8.1", "--name", "b", "--version", "1"];
+    let Some(text) = on_terminal(TEST, &stage, &add, "0") else { return };
+    assert!(text.contains("adding 1 file, "), "{text:?}");
+    assert!(left(&text).starts_with("b  1  lib/b   2 files, 10 B"), "{text:?}");
+    assert!(!left(&text).contains("adding"), "{text:?}");
+}
+
+#[test]
+fn no_bar_is_shown_where_it_would_disturb() {
+    const TEST: &str = "no_bar_is_shown_where_it_would_disturb";
+    let stage = Stage::new();
+    stage.add_packages();
+    let plain = stage.ok(&["--color", "never", "fsck"]);
+    for (arguments, after) in [
+        // It does not take long.
+        (["--color", "never", "fsck"].as_slice(), "3600000"),
+        (&["--color", "never", "--quiet", "fsck"], "0"),
+        (&["--color", "never", "--json", "fsck"], "0"),
+    ] {
+        let Some(text) = on_terminal(TEST, &stage, arguments, after) else { return };
+        assert!(!text.contains("checking"), "{arguments:?}: {text:?}");
+        assert!(!text.contains(WIPE), "{arguments:?}: {text:?}");
+    }
+    let mut piped = stage.command(&["fsck"]);
+    let output = piped.env("DYNFS_TEST_PROGRESS", "0").output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), plain);
+}
