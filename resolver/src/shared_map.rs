@@ -66,6 +66,12 @@ impl<K, V> SharedMap<K, V> {
         self.iter().map(|(_, value)| value)
     }
 
+    /// The entry with the greatest key.
+    #[must_use]
+    pub fn last_key_value(&self) -> Option<(&K, &V)> {
+        self.chunks.last()?.last().map(|(key, value)| (key, value))
+    }
+
     /// Takes everything out.
     pub fn clear(&mut self) {
         self.chunks.clear();

@@ -32,6 +32,7 @@ fn check(map: &SharedMap<u16, u8>, model: &BTreeMap<u16, u8>) -> Result<(), Test
     prop_assert!(map.iter().eq(model.iter()));
     prop_assert!(map.iter().rev().eq(model.iter().rev()));
     prop_assert!(map.into_iter().eq(model));
+    prop_assert_eq!(map.last_key_value(), model.last_key_value());
     prop_assert_eq!(map.len(), model.len());
     prop_assert_eq!(map.is_empty(), model.is_empty());
     prop_assert!(map.chunks.iter().all(|chunk| (1..=CHUNK_MAX).contains(&chunk.len())));
