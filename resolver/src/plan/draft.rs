@@ -106,6 +106,9 @@ impl<'a> Draft<'a> {
             match (&change.from, &change.to, &change.why) {
                 (_, Some(to), Some(Why::NeededBy(who))) => {
                     notes.push(Note::Brought { release: to.clone(), needed_by: who.clone() });
+                    if change.from.is_none() {
+                        notes.extend(self.choices_made(&to.name, who));
+                    }
                 }
                 (_, Some(to), Some(Why::Asked(_))) if !self.fixed.contains(&to.name) => {
                     if let Some(needed_by) = self.needer(&to.name) {
