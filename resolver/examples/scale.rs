@@ -73,7 +73,7 @@ fn measure(count: usize) -> Result<(), Box<dyn std::error::Error>> {
     let apply = Request::Apply { specs, providers: Providers::default() };
     let start = Instant::now();
     let current = plan(&catalog, &Selections::default(), &apply)?.next;
-    line("apply of all", &mut vec![start.elapsed()]);
+    line("apply of all", &mut [start.elapsed()]);
     let view = View::compile(&current, &catalog);
     let middle: Spec = format!("package-{:06}@1.1", count / 2).parse()?;
     let select = Request::Select { specs: vec![middle], providers: Vec::new() };
@@ -105,7 +105,7 @@ fn measure(count: usize) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn line(what: &str, times: &mut Vec<Duration>) {
+fn line(what: &str, times: &mut [Duration]) {
     times.sort_unstable();
     let (least, median) = (times[0], times[times.len() / 2]);
     println!("  {what:32} least {least:>10.1?}  median {median:>10.1?}");

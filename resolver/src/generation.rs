@@ -8,7 +8,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Category, CommandName, ObjectId, PackageName, ReleaseId, Soname, Spec, Variants, Version,
+    Category, CommandName, ObjectId, PackageName, ReleaseId, SharedMap, Soname, Spec, Variants,
+    Version,
 };
 
 /// Position in the line of generations, from 1; 0 is the empty state before the first.
@@ -58,7 +59,7 @@ pub struct Generation {
 pub struct Selections {
     /// Package -> selected release.
     #[serde(default)]
-    pub packages: BTreeMap<PackageName, Selection>,
+    pub packages: SharedMap<PackageName, Selection>,
     /// Decided contests.
     #[serde(default)]
     pub providers: Providers,

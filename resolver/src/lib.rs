@@ -4,8 +4,8 @@
 //! keeps files, clocks, threads and the environment out. It never hashes, never prints, never asks
 //! the time.
 //!
-//! Reading order: [`name`], [`version`], [`spec`], [`release`], [`catalog`], [`generation`],
-//! [`mod@plan`], [`view`].
+//! Reading order: [`name`], [`version`], [`spec`], [`release`], [`catalog`], [`shared_map`],
+//! [`generation`], [`mod@plan`], [`view`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod history;
 pub mod name;
 pub mod plan;
 pub mod release;
+pub mod shared_map;
 pub mod spec;
 #[cfg(test)]
 mod universe;
@@ -36,6 +37,7 @@ pub use name::{
 };
 pub use plan::{Change, Contested, Note, Plan, Refusal, Request, plan};
 pub use release::{Need, Origin, Provides, Release, ReleaseId, Variants};
+pub use shared_map::SharedMap;
 pub use spec::{Pick, Spec, SpecError};
 pub use version::{Version, VersionError, VersionPrefix, VersionRange};
 pub use view::{Changed, Target, View, VirtualDir};

@@ -86,6 +86,15 @@ pub enum Note {
         /// Who needs it.
         needed_by: PackageName,
     },
+    /// One of several packages that have a needed soname came along.
+    Chosen {
+        /// What is needed.
+        soname: crate::Soname,
+        /// Who came.
+        chosen: PackageName,
+        /// Who could have come.
+        others: Vec<PackageName>,
+    },
     /// A package that nobody needs any more went.
     Dropped {
         /// What went.

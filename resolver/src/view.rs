@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use crate::plan::selected;
 use crate::{
     Catalog, Category, CommandName, FileName, ObjectId, PackageName, Plan, Selection, Selections,
-    Soname,
+    SharedMap, Soname,
 };
 
 /// A directory that no object holds.
@@ -47,9 +47,9 @@ pub enum Target {
 /// Selections compiled for serving.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    categories: BTreeMap<Category, Arc<BTreeMap<PackageName, ObjectId>>>,
-    bin: Arc<BTreeMap<Arc<str>, Arc<str>>>,
-    so: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+    categories: BTreeMap<Category, SharedMap<PackageName, ObjectId>>,
+    bin: Union,
+    so: Union,
 }
 
 /// The names and lists that differ between two views: what a kernel must be told.
@@ -61,7 +61,7 @@ pub struct Changed {
     pub lists: Vec<VirtualDir>,
 }
 
-type Union = BTreeMap<Arc<str>, Arc<str>>;
+type Union = SharedMap<Arc<str>, Arc<str>>;
 
 impl View {
     /// Compiles selections. Union entries come from the catalog's releases; a release that is not
@@ -69,7 +69,7 @@ impl View {
     /// object. Contested names go to the recorded provider, else to the first package by name.
     #[must_use]
     pub fn compile(selections: &Selections, catalog: &Catalog) -> Self {
-        let mut categories: BTreeMap<Category, BTreeMap<PackageName, ObjectId>> = BTreeMap::new();
+        let mut categories: BTreeMap<Category, SharedMap<PackageName, ObjectId>> = BTreeMap::new();
         let (mut bin, mut so) = (Union::new(), Union::new());
         for (name, selection) in &selections.packages {
             let packages = categories.entry(selection.category.clone()).or_default();
@@ -86,8 +86,7 @@ impl View {
                 offer(&mut so, soname.shared(), chosen == Some(name), text);
             }
         }
-        let categories = categories.into_iter().map(|(c, map)| (c, Arc::new(map))).collect();
-        Self { categories, bin: Arc::new(bin), so: Arc::new(so) }
+        Self { categories, bin, so }
     }
 
     /// What `name` stands for in `dir`. The root holds `bin`, `so` and the categories that have a
@@ -140,35 +139,28 @@ impl View {
     }
 
     /// What differs from `self` to `next`. Nothing unchanged is ever in it. Costs time in
-    /// proportion to what differs where maps are shared, else to the size of the maps. Everything
+    /// proportion to what differs where the maps share their chunks, else to the size of the maps. Everything
     /// in a category that came or went differs, and so does its list.
     #[must_use]
     pub fn changed(&self, next: &Self) -> Changed {
         let mut changed = Changed::default();
-        let root = |view: &Self| -> BTreeMap<Category, ()> {
-            view.categories.keys().map(|category| (category.clone(), ())).collect()
-        };
-        changed.compare(&VirtualDir::Root, &root(self), &root(next));
-        let mut all = root(self);
-        all.extend(root(next));
-        let none = Arc::default();
-        for category in all.into_keys() {
-            let before = self.categories.get(&category).unwrap_or(&none);
-            let after = next.categories.get(&category).unwrap_or(&none);
-            if !Arc::ptr_eq(before, after) {
-                changed.compare(&VirtualDir::Category(category), before, after);
-            }
+        let root = |view: &Self| view.categories.keys().map(|c| (c.clone(), ())).collect();
+        let (old, new): (SharedMap<Category, ()>, _) = (root(self), root(next));
+        changed.compare(&VirtualDir::Root, &old, &new);
+        let all: BTreeSet<&Category> =
+            self.categories.keys().chain(next.categories.keys()).collect();
+        let none = SharedMap::new();
+        for category in all {
+            let before = self.categories.get(category).unwrap_or(&none);
+            let after = next.categories.get(category).unwrap_or(&none);
+            changed.compare(&VirtualDir::Category(category.clone()), before, after);
         }
-        if !Arc::ptr_eq(&self.bin, &next.bin) {
-            changed.compare(&VirtualDir::Bin, &self.bin, &next.bin);
-        }
-        if !Arc::ptr_eq(&self.so, &next.so) {
-            changed.compare(&VirtualDir::So, &self.so, &next.so);
-        }
+        changed.compare(&VirtualDir::Bin, &self.bin, &next.bin);
+        changed.compare(&VirtualDir::So, &self.so, &next.so);
         changed
     }
 
-    /// The view after `changes` of one plan, sharing every map that does not change. Equal to
+    /// The view after `changes` of one plan, sharing all that does not change. Equal to
     /// `View::compile(next, catalog)`; `self` must be the view of the selections planned from.
     #[must_use]
     pub fn advance(&self, plan: &Plan, catalog: &Catalog) -> Self {
@@ -204,37 +196,30 @@ impl View {
         let keep = selection.map(|selection| &selection.category);
         self.categories.retain(|category, packages| {
             if Some(category) != keep && packages.contains_key(name) {
-                Arc::make_mut(packages).remove(name);
+                packages.remove(name);
             }
             !packages.is_empty()
         });
         if let Some(selection) = selection {
             let packages = self.categories.entry(selection.category.clone()).or_default();
             if packages.get(name) != Some(&selection.object) {
-                Arc::make_mut(packages).insert(name.clone(), selection.object);
+                packages.insert(name.clone(), selection.object);
             }
         }
     }
 }
 
 impl Changed {
-    fn compare<K, V>(&mut self, dir: &VirtualDir, before: &BTreeMap<K, V>, after: &BTreeMap<K, V>)
+    fn compare<K, V>(&mut self, dir: &VirtualDir, before: &SharedMap<K, V>, after: &SharedMap<K, V>)
     where
         K: Ord + AsRef<str>,
         V: PartialEq,
     {
-        let gone = before.keys().filter(|key| !after.contains_key(key));
-        let mut names: Vec<&str> = gone.map(AsRef::as_ref).collect();
-        let mut list = !names.is_empty();
-        for (key, value) in after {
-            let old = before.get(key);
-            list |= old.is_none();
-            if old != Some(value) {
-                names.push(key.as_ref());
-            }
+        let mut list = false;
+        for (name, old, new) in before.differences(after) {
+            list |= old.is_none() || new.is_none();
+            self.entries.push((dir.clone(), name.as_ref().to_string()));
         }
-        names.sort_unstable();
-        self.entries.extend(names.into_iter().map(|name| (dir.clone(), name.to_string())));
         if list {
             self.lists.push(dir.clone());
         }
@@ -247,13 +232,13 @@ fn offer(union: &mut Union, name: &Arc<str>, chosen: bool, text: impl Fn() -> Ar
     }
 }
 
-fn put(union: &mut Arc<Union>, name: &Arc<str>, text: Option<Arc<str>>) {
+fn put(union: &mut Union, name: &Arc<str>, text: Option<Arc<str>>) {
     if union.get(name) == text.as_ref() {
         return;
     }
     match text {
-        Some(text) => Arc::make_mut(union).insert(name.clone(), text),
-        None => Arc::make_mut(union).remove(name),
+        Some(text) => union.insert(name.clone(), text),
+        None => union.remove(name),
     };
 }
 

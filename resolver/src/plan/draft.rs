@@ -7,13 +7,13 @@ use super::contest::{self, Preference};
 use super::{Change, Note, Plan, Refusal};
 use crate::catalog::nearest;
 use crate::generation::Previous;
-use crate::{Catalog, PackageName, Release, Selection, Selections, Soname, Why};
+use crate::{Catalog, PackageName, Release, Selection, Selections, SharedMap, Soname, Why};
 
 /// Selections on their way from `current` to the next ones.
 pub(super) struct Draft<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) current: &'a Selections,
-    pub(super) packages: BTreeMap<PackageName, Selection>,
+    pub(super) packages: SharedMap<PackageName, Selection>,
     /// Asked for in this request: no need moves them.
     pub(super) fixed: BTreeSet<PackageName>,
     /// Packages whose needs are still to be looked at.
@@ -106,6 +106,9 @@ impl<'a> Draft<'a> {
             match (&change.from, &change.to, &change.why) {
                 (_, Some(to), Some(Why::NeededBy(who))) => {
                     notes.push(Note::Brought { release: to.clone(), needed_by: who.clone() });
+                    if change.from.is_none() {
+                        notes.extend(self.choices_made(&to.name, who));
+                    }
                 }
                 (_, Some(to), Some(Why::Asked(_))) if !self.fixed.contains(&to.name) => {
                     if let Some(needed_by) = self.needer(&to.name) {
@@ -131,28 +134,19 @@ impl<'a> Draft<'a> {
     }
 
     fn changes(&self) -> Vec<Change> {
-        let mut names: BTreeSet<&PackageName> = BTreeSet::new();
-        let differs = |a: &Selection, b: Option<&Selection>| {
-            b.is_none_or(|b| a.release != b.release || a.object != b.object)
-                || b.is_none_or(|b| a.category != b.category)
-        };
-        for (name, selection) in &self.current.packages {
-            if differs(selection, self.packages.get(name)) {
-                names.insert(name);
-            }
-        }
-        names.extend(self.packages.keys().filter(|n| !self.current.packages.contains_key(*n)));
-        let change = |name: &PackageName| {
-            let (from, to) = (self.current.packages.get(name), self.packages.get(name));
-            let category = to.or(from)?.category.clone();
+        let shown = |s: &Selection| (s.release.clone(), s.object, s.category.clone());
+        let differences = self.current.packages.differences(&self.packages);
+        let changed =
+            differences.into_iter().filter(|(_, from, to)| from.map(shown) != to.map(shown));
+        let change = |(name, from, to): (&PackageName, Option<&Selection>, Option<&Selection>)| {
             Some(Change {
                 package: name.clone(),
-                category,
+                category: to.or(from)?.category.clone(),
                 from: from.map(|selection| selection.release.clone()),
                 to: to.map(|selection| selection.release.clone()),
                 why: to.map(|selection| selection.why.clone()),
             })
         };
-        names.into_iter().filter_map(change).collect()
+        changed.filter_map(change).collect()
     }
 }

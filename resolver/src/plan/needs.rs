@@ -19,7 +19,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::draft::Draft;
-use super::{Refusal, selected, words};
+use super::{Note, Refusal, selected, words};
 use crate::{Need, PackageName, Release, ReleaseId, Soname, Variants, VersionRange, Why};
 
 /// How often one package may be chosen anew in one plan; more means that needs chase each other.
@@ -122,11 +122,7 @@ impl<'a> Draft<'a> {
         let found = match need {
             Need::Package(name, _) => self.candidate(name, need),
             Need::Soname(soname) => {
-                let plain = |r: &&Release| self.catalog.is_native(r) && r.id.variants.is_empty();
-                let providers = self.catalog.providers(soname).into_iter().map(|r| &**r);
-                let mut packages: Vec<&PackageName> =
-                    providers.filter(plain).map(|release| &release.id.name).collect();
-                packages.dedup();
+                let packages = self.plain_providers(soname);
                 if packages.is_empty() && !self.was_provided(soname) {
                     return Answer::Met;
                 }
@@ -134,6 +130,36 @@ impl<'a> Draft<'a> {
             }
         };
         found.map_or(Answer::Unmet, Answer::Bring)
+    }
+
+    /// Packages that have a release with this soname that a need may choose, by name.
+    fn plain_providers(&self, soname: &Soname) -> Vec<&'a PackageName> {
+        let plain = |r: &&Release| self.catalog.is_native(r) && r.id.variants.is_empty();
+        let providers = self.catalog.providers(soname).into_iter().map(|r| &**r);
+        let mut packages: Vec<_> = providers.filter(plain).map(|r| &r.id.name).collect();
+        packages.dedup();
+        packages
+    }
+
+    /// Sonames for which `chosen` came along for `who`, where others could have come instead.
+    pub(super) fn choices_made(&self, chosen: &PackageName, who: &PackageName) -> Vec<Note> {
+        let (Some(release), Some(who)) = (self.release(chosen), self.release(who)) else {
+            return Vec::new();
+        };
+        let by_name = |need: &Need| matches!(need, Need::Package(name, _) if name == chosen);
+        if who.needs.iter().any(by_name) {
+            return Vec::new();
+        }
+        let note = |need: &Need| {
+            let Need::Soname(soname) = need else { return None };
+            release.provides.sonames.get(soname)?;
+            let absent = |name: &&PackageName| !self.packages.contains_key(*name);
+            let others = self.plain_providers(soname).into_iter().filter(absent);
+            let others: Vec<PackageName> = others.cloned().collect();
+            let (soname, chosen) = (soname.clone(), chosen.clone());
+            (!others.is_empty()).then_some(Note::Chosen { soname, chosen, others })
+        };
+        who.needs.iter().filter_map(note).collect()
     }
 
     fn was_provided(&self, soname: &Soname) -> bool {

@@ -1,13 +1,13 @@
 //! Which selected package has a name of a union. Asks the catalog's indexes: never scans.
 
-use crate::{Catalog, CommandName, PackageName, Release, Selection, Selections, Soname};
+use crate::{Catalog, CommandName, PackageName, Release, Selection, Selections, SharedMap, Soname};
 
 /// A selection and its release.
 pub(crate) type Chosen<'a> = (&'a Selection, &'a Release);
 
 /// The selected packages that have this command, by name.
 pub(crate) fn with_command<'a>(
-    selections: &'a alloc::collections::BTreeMap<PackageName, Selection>,
+    selections: &'a SharedMap<PackageName, Selection>,
     catalog: &'a Catalog,
     command: &'a CommandName,
 ) -> impl Iterator<Item = Chosen<'a>> {
@@ -19,7 +19,7 @@ pub(crate) fn with_command<'a>(
 
 /// The selected packages that provide this soname, by name.
 pub(crate) fn with_soname<'a>(
-    selections: &'a alloc::collections::BTreeMap<PackageName, Selection>,
+    selections: &'a SharedMap<PackageName, Selection>,
     catalog: &'a Catalog,
     soname: &'a Soname,
 ) -> impl Iterator<Item = Chosen<'a>> {
@@ -31,7 +31,7 @@ pub(crate) fn with_soname<'a>(
 
 /// The selected release of a package.
 pub(crate) fn chosen<'a>(
-    selections: &'a alloc::collections::BTreeMap<PackageName, Selection>,
+    selections: &'a SharedMap<PackageName, Selection>,
     catalog: &'a Catalog,
     name: &PackageName,
 ) -> Option<Chosen<'a>> {

@@ -1,15 +1,15 @@
 //! Takes back what settling moved and what in the end nobody needs. Never breaks a need.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::draft::Draft;
-use crate::{Need, PackageName, Selection, Why};
+use crate::{Need, PackageName, Selection, SharedMap, Why};
 
 impl Draft<'_> {
     /// Puts every package that a need moved back to where `before` has it, when no need is broken
     /// by that, and says of the others who needs them.
-    pub(super) fn trim(&mut self, before: &BTreeMap<PackageName, Selection>) {
+    pub(super) fn trim(&mut self, before: &SharedMap<PackageName, Selection>) {
         let moved: Vec<PackageName> =
             self.moves.keys().filter(|name| !self.fixed.contains(*name)).cloned().collect();
         self.drop_unreached(before, &moved);
@@ -26,7 +26,11 @@ impl Draft<'_> {
     }
 
     /// Packages that came along and need only each other go together.
-    fn drop_unreached(&mut self, before: &BTreeMap<PackageName, Selection>, moved: &[PackageName]) {
+    fn drop_unreached(
+        &mut self,
+        before: &SharedMap<PackageName, Selection>,
+        moved: &[PackageName],
+    ) {
         let mut doubtful: BTreeSet<&PackageName> =
             moved.iter().filter(|name| !before.contains_key(*name)).collect();
         loop {
@@ -44,7 +48,7 @@ impl Draft<'_> {
     }
 
     /// Whether `name` was put back, since nobody needs it to be where it is.
-    fn put_back(&mut self, before: &BTreeMap<PackageName, Selection>, name: &PackageName) -> bool {
+    fn put_back(&mut self, before: &SharedMap<PackageName, Selection>, name: &PackageName) -> bool {
         let (now, old) = (self.packages.get(name).cloned(), before.get(name));
         if now.as_ref().map(|now| &now.release) == old.map(|old| &old.release) {
             return false;

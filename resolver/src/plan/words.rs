@@ -121,6 +121,14 @@ impl fmt::Display for Note {
             Self::Brought { release: id, needed_by } => {
                 write!(f, "{} comes along, since {needed_by} needs it", release(id))
             }
+            Self::Chosen { soname, chosen, others } => {
+                let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "{chosen} was chosen for {soname}, which {} could provide too",
+                    list(&others)
+                )
+            }
             Self::Dropped { release: id } => {
                 write!(f, "{} goes too, since nothing needs it any more", release(id))
             }
