@@ -10,11 +10,12 @@
 //!
 //! There is no head file that could point elsewhere: the highest number is the newest.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use resolver::generation::Cause;
-use resolver::{Generation, GenerationNumber, Providers, Selection, Selections, Timestamp};
+use resolver::{
+    Generation, GenerationNumber, Providers, Selection, Selections, SharedMap, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, RecordReader, RecordWriter};
@@ -73,7 +74,7 @@ fn decode(number: GenerationNumber, path: &Path, bytes: &[u8]) -> Result<Generat
     if head.parent.is_some_and(|parent| parent >= number) {
         return Err(record::damaged(path, "its parent is not older than itself"));
     }
-    let mut packages = BTreeMap::new();
+    let mut packages = SharedMap::new();
     for _ in 0..head.selections {
         let selection = Selection::from(reader.line::<selection::Line>()?);
         let name = selection.release.name.clone();
