@@ -20,7 +20,7 @@ use criterion::{Criterion, SamplingMode};
 use dynfs::engine::{Engine, Unmounted};
 use dynfs::host;
 use dynfs::protocol::{Done, Edit};
-use store_fs::Store;
+use store_fs::{Disk, Store};
 
 #[path = "bed/disk.rs"]
 mod disk;
@@ -37,7 +37,7 @@ mod shown;
 #[path = "bed/store.rs"]
 mod store;
 
-use disk::{ClockedDisk, Part};
+use disk::ClockedDisk;
 use figures::Figures;
 use mounted::Mounted;
 use releases::{Turns, spec, version};
@@ -191,7 +191,6 @@ impl Bare {
     }
 
     fn write(&mut self) -> Duration {
-        use store_fs::Disk;
         let name = self.written.to_string();
         self.written += 1;
         let start = Instant::now();
@@ -204,14 +203,8 @@ impl Bare {
     }
 
     fn clear(&self) {
-        use store_fs::Disk;
         for entry in fs::read_dir(self.disk.root()).expect("ours") {
             fs::remove_file(entry.expect("ours").path()).expect("ours");
         }
     }
-}
-
-/// The names of the disk's parts, for who prints them.
-fn disk_parts() -> [&'static str; Part::ALL.len()] {
-    Part::ALL.map(Part::name)
 }
