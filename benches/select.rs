@@ -36,13 +36,16 @@ mod releases;
 mod shown;
 #[path = "bed/store.rs"]
 mod store;
+#[path = "bed/turns.rs"]
+mod turns;
 
 use disk::ClockedDisk;
 use figures::Figures;
 use mounted::Mounted;
-use releases::{Turns, spec, version};
+use releases::{spec, version};
 use shown::InProcess;
 use store::{Bed, caller};
+use turns::Turns;
 
 /// Fewest selects that percentiles are computed from.
 const SELECTS_MIN: usize = 500;

@@ -14,9 +14,10 @@ use store_fs::{DynFs, Shown, Store, Writer};
 
 use crate::disk::{ClockedDisk, Part, Spent, processor_time};
 use crate::figures::Figures;
-use crate::releases::{Turns, spec};
+use crate::releases::spec;
 use crate::shown::{file_system, shown};
 use crate::store::Bed;
+use crate::turns::Turns;
 
 /// Everything that a select works on.
 struct Parts {
