@@ -20,7 +20,7 @@ use criterion::{Criterion, SamplingMode};
 use dynfs::engine::{Engine, Unmounted};
 use dynfs::host;
 use dynfs::protocol::{Done, Edit};
-use store_fs::Store;
+use store_fs::{Disk, Store};
 
 #[path = "bed/disk.rs"]
 mod disk;
@@ -36,13 +36,16 @@ mod releases;
 mod shown;
 #[path = "bed/store.rs"]
 mod store;
+#[path = "bed/turns.rs"]
+mod turns;
 
-use disk::{ClockedDisk, Part};
+use disk::ClockedDisk;
 use figures::Figures;
 use mounted::Mounted;
-use releases::{Turns, spec, version};
+use releases::{spec, version};
 use shown::InProcess;
 use store::{Bed, caller};
+use turns::Turns;
 
 /// Fewest selects that percentiles are computed from.
 const SELECTS_MIN: usize = 500;
@@ -191,7 +194,6 @@ impl Bare {
     }
 
     fn write(&mut self) -> Duration {
-        use store_fs::Disk;
         let name = self.written.to_string();
         self.written += 1;
         let start = Instant::now();
@@ -204,14 +206,8 @@ impl Bare {
     }
 
     fn clear(&self) {
-        use store_fs::Disk;
         for entry in fs::read_dir(self.disk.root()).expect("ours") {
             fs::remove_file(entry.expect("ours").path()).expect("ours");
         }
     }
-}
-
-/// The names of the disk's parts, for who prints them.
-fn disk_parts() -> [&'static str; Part::ALL.len()] {
-    Part::ALL.map(Part::name)
 }

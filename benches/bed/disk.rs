@@ -34,21 +34,36 @@ impl Part {
 
 /// The time spent in each part, shared with who reads it.
 #[derive(Debug, Default)]
-pub(crate) struct Spent([AtomicU64; Part::ALL.len()]);
+pub(crate) struct Spent {
+    parts: [AtomicU64; Part::ALL.len()],
+    /// Of the processor, in all parts together.
+    processor: AtomicU64,
+}
 
 impl Spent {
-    /// The time spent since the last call.
-    pub(crate) fn take(&self) -> [Duration; Part::ALL.len()] {
-        Part::ALL.map(|part| Duration::from_nanos(self.0[part as usize].swap(0, Ordering::Relaxed)))
+    /// The time spent in each part since the last call, and by the processor in all of them.
+    pub(crate) fn take(&self) -> ([Duration; Part::ALL.len()], Duration) {
+        let take = |nanos: &AtomicU64| Duration::from_nanos(nanos.swap(0, Ordering::Relaxed));
+        (Part::ALL.map(|part| take(&self.parts[part as usize])), take(&self.processor))
     }
 
     fn during<T>(&self, part: Part, work: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
+        let (start, processor) = (Instant::now(), processor_time());
         let result = work();
-        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.0[part as usize].fetch_add(nanos, Ordering::Relaxed);
+        add(&self.parts[part as usize], start.elapsed());
+        add(&self.processor, processor_time().saturating_sub(processor));
         result
     }
+}
+
+fn add(to: &AtomicU64, time: Duration) {
+    to.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// What this thread has used of a processor: other programs do not count.
+pub(crate) fn processor_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 /// The disk.

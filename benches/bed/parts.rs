@@ -1,19 +1,23 @@
-//! The parts of a select, each by itself, in the order in which the engine has them.
+//! The parts of a select, each by itself, in the order in which the engine has them: processor time
+//! where it computes, so that a busy machine does not matter, and elapsed time where it waits for
+//! the disk.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dynfs::engine::State;
 use dynfs::host;
-use resolver::{Action, Cause, Generation, GenerationNumber, Plan, Request, Timestamp, View, plan};
+use resolver::{
+    Action, Cause, Generation, GenerationNumber, Request, Selections, Timestamp, View, plan,
+};
 use store_fs::{DynFs, Shown, Store, Writer};
 
-use crate::disk::{ClockedDisk, Spent};
-use crate::disk_parts;
+use crate::disk::{ClockedDisk, Part, Spent, processor_time};
 use crate::figures::Figures;
-use crate::releases::{Turns, spec};
+use crate::releases::spec;
 use crate::shown::{file_system, shown};
 use crate::store::Bed;
+use crate::turns::Turns;
 
 /// Everything that a select works on.
 struct Parts {
@@ -55,12 +59,15 @@ impl Parts {
         let plan = self.timed("plan", |parts| {
             plan(&parts.state.catalog, &parts.state.current.system, &request).expect("it is there")
         });
-        let next = self.record(&plan, Action::Select { specs });
+        let differs =
+            self.timed("compare with what is", |parts| plan.next != parts.state.current.system);
+        assert!(differs, "a package was swapped");
         let view = self.timed("advance the view", |parts| {
             Arc::new(parts.view.advance(&plan, &parts.state.catalog))
         });
-        Arc::make_mut(&mut self.state.generations).insert(next.number);
         self.view = view;
+        let next = self.record(plan.next, Action::Select { specs });
+        Arc::make_mut(&mut self.state.generations).insert(next.number);
         let past = std::mem::replace(&mut self.state.current, next);
         let shown = Shown {
             generation: self.state.current.number,
@@ -70,36 +77,36 @@ impl Parts {
         };
         let announcement = self.timed("show", |parts| parts.fs.show(shown));
         assert!(!announcement.entries.is_empty(), "a package was swapped");
-        self.timed("forget what was", |_| drop((past, plan)));
+        self.timed("forget what was", |_| drop(past));
     }
 
     /// Writes the next generation; what the disk did not take of the time is encoding.
-    fn record(&mut self, plan: &Plan, action: Action) -> Generation {
+    fn record(&mut self, system: Selections, action: Action) -> Generation {
         let parent = self.state.current.number;
         let next = Generation {
             number: GenerationNumber(parent.0 + 1),
             parent: Some(parent),
             at: Timestamp(1_700_000_000),
             cause: Cause { action, uid: 0, request: None },
-            system: plan.next.clone(),
+            system,
         };
         self.spent.take();
-        let start = Instant::now();
+        let start = processor_time();
         let unpublished = self.store.write_generation(&self.writer, &next);
         unpublished.expect("room on the disk").publish().expect("the number is free");
-        let elapsed = start.elapsed();
-        let spent = self.spent.take();
-        self.push("encode the generation", elapsed.saturating_sub(spent.iter().sum()));
-        for (name, spent) in disk_parts().into_iter().zip(spent) {
-            self.push(name, spent);
+        let elapsed = processor_time().saturating_sub(start);
+        let (parts, processor) = self.spent.take();
+        self.push("encode the generation", elapsed.saturating_sub(processor));
+        for (part, spent) in Part::ALL.into_iter().zip(parts) {
+            self.push(part.name(), spent);
         }
         next
     }
 
     fn timed<T>(&mut self, name: &'static str, work: impl FnOnce(&Self) -> T) -> T {
-        let start = Instant::now();
+        let start = processor_time();
         let result = work(self);
-        self.push(name, start.elapsed());
+        self.push(name, processor_time().saturating_sub(start));
         result
     }
 
