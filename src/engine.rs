@@ -77,6 +77,14 @@ pub enum EngineError {
     /// What was asked for cannot be done without the newest generation.
     #[error(transparent)]
     Newest(#[from] NewestDamaged),
+    /// There is no such generation.
+    #[error("there is no generation {number}")]
+    NoGeneration {
+        /// The number.
+        number: GenerationNumber,
+        /// The nearest ones below and above it; generation 0, the empty state, is always there.
+        nearest: Vec<GenerationNumber>,
+    },
     /// The plan's.
     #[error(transparent)]
     Refused(Box<Refusal>),

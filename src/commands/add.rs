@@ -16,9 +16,10 @@ use crate::cli;
 use crate::error::{CommandError, Kind};
 use crate::host;
 use crate::invocation::Invocation;
-use crate::mountinfo::FS_TYPE;
 use crate::protocol::{Done, Edit};
 use crate::render;
+
+mod source;
 
 /// Dropped attributes that are named one by one; the rest is counted.
 const DROPPED_SHOWN: usize = 10;
@@ -54,13 +55,13 @@ struct Dropped {
 
 pub(super) fn run(run: &mut Invocation, arguments: &cli::Add) -> Result<(), CommandError> {
     let wanted = validate(arguments)?;
-    let source = source(run, &arguments.directory)?;
+    let source = source::find(&run.store, &arguments.directory)?;
     if run.dry_run {
         return rehearse(run, &wanted, &source, arguments.prefix.as_deref());
     }
     let prefix = arguments.prefix.as_deref();
     let store = run.open_or_create(prefix)?;
-    outside(&source, &run.store, "the store")?;
+    source::outside(&source, &run.store, "the store")?;
     host::writable(&run.store)?;
     let options = DirectoryOptions { epoch: arguments.epoch, public: arguments.public };
     let progress = run.report.progress("adding");
@@ -97,45 +98,6 @@ fn validate(arguments: &cli::Add) -> Result<Wanted, CommandError> {
             })
             .collect::<Result<_, _>>()?,
     })
-}
-
-/// The source, which must be a directory outside of every mount of ours. Looked at by text first:
-/// a mount that hangs must not hang this command.
-fn source(run: &Invocation, path: &Path) -> Result<std::path::PathBuf, CommandError> {
-    let text = std::path::absolute(path)
-        .map_err(|error| CommandError::io("finding", path, &error).hint("give a directory"))?;
-    for mount in host::mounts()?.iter().filter(|mount| mount.kind == FS_TYPE) {
-        outside(&text, &mount.mountpoint, "the mount")?;
-    }
-    let source = path.canonicalize().map_err(|error| {
-        let failed = CommandError::io("finding", path, &error).hint("give a directory that exists");
-        match error.kind() {
-            std::io::ErrorKind::NotFound => CommandError { kind: Kind::NotFound, ..failed },
-            _ => failed,
-        }
-    })?;
-    for mount in host::mounts()?.iter().filter(|mount| mount.kind == FS_TYPE) {
-        outside(&source, &mount.mountpoint, "the mount")?;
-    }
-    outside(&source, &run.store, "the store")?;
-    if !source.is_dir() {
-        return Err(CommandError::usage(format!("{} is not a directory", path.display()))
-            .hint("give the directory that has bin, lib, include, ... in it"));
-    }
-    Ok(source)
-}
-
-/// Refuses when one of the two directories lies in the other.
-fn outside(source: &Path, other: &Path, what: &str) -> Result<(), CommandError> {
-    if !source.starts_with(other) && !other.starts_with(source) {
-        return Ok(());
-    }
-    let (inner, outer) = match source.starts_with(other) {
-        true => (source.display().to_string(), format!("{what} {}", other.display())),
-        false => (format!("{what} {}", other.display()), source.display().to_string()),
-    };
-    Err(CommandError::new(Kind::Refused, format!("{inner} is inside of {outer}"))
-        .hint("copy what you want to add to another directory first"))
 }
 
 fn rehearse(

@@ -123,7 +123,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Newest`]; [`StoreError::NoGeneration`], [`StoreError::Damaged`],
+    /// [`EngineError::Newest`], [`EngineError::NoGeneration`]; [`StoreError::Damaged`],
     /// [`StoreError::Io`].
     pub fn selections<D: Disk>(
         &self,
@@ -138,7 +138,10 @@ impl State {
             return Ok(Cow::Owned(Selections::default()));
         }
         if !self.generations.contains(&number) {
-            return Err(StoreError::NoGeneration { number }.into());
+            let below = self.generations.range(..number).next_back().copied();
+            let above = self.generations.range(number..).next().copied();
+            let nearest = [Some(below.unwrap_or_default()), above].into_iter().flatten().collect();
+            return Err(EngineError::NoGeneration { number, nearest });
         }
         Ok(Cow::Owned(store.generation(number)?.system))
     }

@@ -154,3 +154,35 @@ fn runs_of_numbers_are_joined() {
     assert_eq!(text(&[1]), "1");
     assert_eq!(text(&[1, 2, 3, 7, 9, 10]), "1-3, 7, 9-10");
 }
+
+#[test]
+fn over_a_damaged_newest_generation_only_restore_goes_on() {
+    let (first, log) = engine(false);
+    for version in ["1", "2"] {
+        first.edit(&publish(&first, version), &by('0', false)).unwrap();
+        first.edit(&select(&format!("a@{version}")), &by('1', false)).unwrap();
+    }
+    let store = Arc::clone(&first.store);
+    drop(first);
+    assert!(store.disk().damage(Path::new("generations/2"), |bytes| bytes.truncate(9)));
+    // Nothing else may be shown in its place.
+    let show = Recorder { store: Arc::clone(&store), log: Arc::clone(&log), broken: false };
+    let writer = store.writer().unwrap();
+    let refused = Engine::open(Arc::clone(&store), writer, Box::new(show), host());
+    let Err(EngineError::Newest(damaged)) = refused else { panic!("{refused:?}") };
+    assert_eq!((damaged.number.0, damaged.readable.0), (2, 1));
+
+    let writer = store.writer().unwrap();
+    let engine = Engine::open_unmounted(Arc::clone(&store), writer, host()).unwrap();
+    let restore = |to| Edit::Restore { to: GenerationNumber(to) };
+    for edit in [select("a"), Edit::Undo, Edit::Redo, restore(2)] {
+        let refused = engine.edit(&edit, &by('3', false));
+        assert!(matches!(refused, Err(EngineError::Newest(_))), "{edit:?}: {refused:?}");
+    }
+    let done = switched(engine.edit(&restore(1), &by('4', false)).unwrap());
+    assert_eq!((done.before.0, done.after.0), (2, 3));
+    let newest = store.newest().unwrap().unwrap();
+    assert_eq!(newest.cause.action, Action::Restore { to: GenerationNumber(1) });
+    assert_eq!(newest.system, store.generation(GenerationNumber(1)).unwrap().system);
+    engine.edit(&select("a@2"), &by('5', false)).unwrap();
+}

@@ -54,7 +54,8 @@ impl From<Refusal> for CommandError {
             }
             Refusal::NotSelected { similar, .. } => (Kind::NotFound, nearest(similar)),
             Refusal::Conflict { .. } => {
-                (Kind::Refused, "name the packages that must change in the same command".to_owned())
+                let hint = "name what must change in the same command; dynfs add what is missing";
+                (Kind::Refused, hint.to_owned())
             }
             Refusal::Missing { .. } => (Kind::Integrity, "dynfs fsck".to_owned()),
             Refusal::Twice { .. } => (Kind::Usage, "name each package once".to_owned()),
@@ -185,6 +186,8 @@ impl From<EngineError> for CommandError {
             EngineError::NothingToUndo | EngineError::NothingToRedo => {
                 Self::new(Kind::Refused, message).hint("dynfs history")
             }
+            EngineError::NoGeneration { nearest, .. } => Self::new(Kind::NotFound, message)
+                .hint(format!("dynfs history; the nearest is {}", join(&nearest, " or "))),
             EngineError::NotThere { release } => {
                 Self::new(Kind::NotFound, message).hint(format!("dynfs list {}", release.name))
             }

@@ -9,6 +9,7 @@ const WIPE: &str = "\u{1b}[2K";
 
 /// Runs a command on a terminal, with a bar after so many milliseconds; `None`, with the reason
 /// printed, where there is no way to make a terminal.
+#[expect(clippy::print_stdout, reason = "SKIPPED is for who reads the output")]
 fn on_terminal(test: &str, stage: &Stage, arguments: &[&str], after: &str) -> Option<String> {
     let command = stage.command(arguments);
     let words: Vec<String> = [command.get_program()]

@@ -174,6 +174,7 @@ fn records_damaged_below_a_mount() {
     rig.ok(["list"]);
     assert_eq!(findings(&rig), ["generation-damaged generations/1"]);
     // An index that is nonsense is made anew.
+    fs::remove_file(rig.store().join("index.redb")).expect("ours");
     fs::write(rig.store().join("index.redb"), "nonsense").expect("ours");
     rig.ok(["list"]);
     assert_eq!(findings(&rig), ["generation-damaged generations/1"]);
@@ -205,7 +206,7 @@ fn the_newest_generation_damaged_below_a_mount() {
     assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
 }
 
-/// A source tree inside the mount is refused, also behind a symlink.
+/// A source tree inside the mount is refused, also behind a symlink, without a look into it.
 #[test]
 fn a_source_inside_the_mount() {
     let Some(rig) = Rig::mounted("a_source_inside_the_mount") else { return };
@@ -213,7 +214,7 @@ fn a_source_inside_the_mount() {
     rig.ok(["select", "demo"]);
     symlink(rig.at("lib/demo"), rig.scratch("package")).expect("ours");
     symlink(rig.mountpoint(), rig.scratch("all")).expect("ours");
-    let before = rig.ok(["list"]);
+    let before = (rig.ok(["list"]), rig.requests());
     for source in [
         rig.at("lib/demo"),
         rig.mountpoint(),
@@ -226,7 +227,43 @@ fn a_source_inside_the_mount() {
     let around = rig.scratch("");
     let add = ["add", around.to_str().expect("UTF-8"), "--name", "copy", "--version", "1.0"];
     fails(&rig, &add, 4, &["the mount", "is inside of", "copy what you want"]);
-    assert_eq!(rig.ok(["list"]), before);
+    // And nobody has looked into it, since a mount that hangs must not hang this.
+    assert_eq!((rig.ok(["list"]), rig.requests()), before);
+}
+
+/// A rehearsal says what would be done, and does nothing: no store, no mount, no generation.
+#[test]
+fn a_rehearsal_changes_nothing() {
+    const TEST: &str = "a_rehearsal_changes_nothing";
+    let Some(rig) = Rig::new(TEST, &[]) else { return };
+    let mountpoint = rig.mountpoint();
+    let mountpoint = mountpoint.to_str().expect("UTF-8");
+    assert!(rig.ok(["-n", "mount", mountpoint]).starts_with("would mount "));
+    assert!(!rig.store().exists() && !rig.mountpoint().exists());
+    fails(&rig, &["-n", "umount"], 6, &["is not mounted"]);
+    rig.ok(["mount", mountpoint]);
+    println!("MOUNTED {TEST}");
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("demo", "2.0");
+    rig.ok(["select", "demo@1.0"]);
+    let source = rig.scratch("source-demo-2.0");
+    let source = source.to_str().expect("UTF-8");
+    for (arguments, would) in [
+        (["select", "demo"].as_slice(), "would be generation 1 -> 2"),
+        (&["unselect", "demo"], "would be generation 1 -> 2"),
+        (&["undo"], "would be generation 1 -> 2"),
+        (&["restore", "0"], "would be generation 1 -> 2"),
+        (&["apply", "/dev/null"], "would be generation 1 -> 2"),
+        (&["remove", "demo@2.0"], "would remove demo@2.0"),
+        (&["add", source, "--name", "more", "--version", "1.0"], "would add "),
+        (&["umount"], "would unmount "),
+    ] {
+        let said = rig.ok([["-n"].as_slice(), arguments].concat());
+        assert!(said.contains(would), "{arguments:?}: {said}");
+    }
+    assert_eq!(rig.status()["generation"], 1);
+    assert_eq!(rig.status()["releases"], 2);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
 }
 
 /// A file system of its own, unmounted at the end.
