@@ -210,8 +210,22 @@ impl<D: Disk> Engine<D> {
         writer: Writer,
         host: Arch,
     ) -> Result<Self, EngineError> {
+        Self::open_over_damage(store, writer, Box::new(Unmounted), host)
+    }
+
+    /// The same for a daemon that withholds what is selected: whatever is shown next is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Store`].
+    pub fn open_over_damage(
+        store: Arc<Store<D>>,
+        writer: Writer,
+        show: Box<dyn Show>,
+        host: Arch,
+    ) -> Result<Self, EngineError> {
         let state = State::load(&store, &host)?;
-        Ok(Self::over(state, store, writer, Box::new(Unmounted), host))
+        Ok(Self::over(state, store, writer, show, host))
     }
 
     fn over(

@@ -69,6 +69,12 @@ pub enum MountError {
         /// Its type and source.
         what: String,
     },
+    /// The mount point is a file. Exit code 2.
+    #[error("{} is not a directory", mountpoint.display())]
+    NotDirectory {
+        /// Where.
+        mountpoint: PathBuf,
+    },
     /// A daemon serves the store already. Exit code 4.
     #[error("process {pid} serves this store already, at {}", mountpoint.display())]
     Served {
@@ -194,10 +200,13 @@ fn clear_mountpoint(options: &MountOptions) -> Result<Option<String>, MountError
             return Err(MountError::Busy { mountpoint: place.clone(), what });
         }
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(place).map_err(|source| {
-        MountError::Io { action: format!("making the directory {}", place.display()), source }
-    })?;
-    Ok(None)
+    match std::fs::DirBuilder::new().recursive(true).mode(0o755).create(place) {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(MountError::NotDirectory { mountpoint: place.clone() })
+        }
+        Err(error) => Err(failed(&format!("making the directory {}", place.display()), error)),
+    }
 }
 
 /// Whether no keeper lives that serves this store.

@@ -206,8 +206,14 @@ impl Commands {
     fn serve(&self) -> Result<(), Failure> {
         let writer = wait_for_lock(&self.store)?;
         let show = Box::new(Arc::clone(&self.mounted));
-        let engine = Engine::open(Arc::clone(&self.store), writer, show, host::arch())?;
-        self.mounted.catch_up(&self.store, engine.shown())?;
+        let engine = if self.mounted.is_withheld() {
+            // Only `restore` can go on from here, and it tells the kernel everything.
+            Engine::open_over_damage(Arc::clone(&self.store), writer, show, host::arch())?
+        } else {
+            let engine = Engine::open(Arc::clone(&self.store), writer, show, host::arch())?;
+            self.mounted.catch_up(&self.store, engine.shown())?;
+            engine
+        };
         let owner = control::owner_of(&self.directory)?;
         let live = Arc::clone(&self.live);
         let service = Service { engine: Arc::new(engine), live, owner, unmount: None };

@@ -205,6 +205,7 @@ impl From<MountError> for CommandError {
                 (Kind::Unavailable, "load the kernel module fuse; as a user, install fuse3")
             }
             MountError::Busy { .. } => (Kind::Refused, "give another MOUNTPOINT"),
+            MountError::NotDirectory { .. } => (Kind::Usage, "give a directory as MOUNTPOINT"),
             MountError::Served { .. } => (Kind::Refused, "dynfs status; dynfs umount ends it"),
             MountError::NotMounted => (Kind::Unavailable, "dynfs mount"),
             MountError::InUse { .. } => (Kind::Refused, "end what uses it, or dynfs umount --lazy"),

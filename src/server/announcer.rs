@@ -65,6 +65,11 @@ impl<D: Disk> Mounted<D> {
         Self { fs, memory, announcer }
     }
 
+    /// Whether what is selected cannot be read, and is an error therefore.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.fs.is_withheld()
+    }
+
     /// Shows `now`, and tells the kernel what it has not been told by servers before this one.
     ///
     /// # Errors
@@ -113,6 +118,12 @@ impl<D: Disk> Mounted<D> {
 
 impl<D: Disk> Show for Arc<Mounted<D>> {
     fn promise(&self, names: &[String]) -> io::Result<()> {
+        if self.fs.is_withheld() {
+            // Showing the releases would show the selections with them, and those are unknown.
+            return Err(io::Error::other(
+                "the newest generation is damaged: dynfs restore N first",
+            ));
+        }
         self.memory.promise(names)
     }
 
@@ -120,7 +131,11 @@ impl<D: Disk> Show for Arc<Mounted<D>> {
         #[cfg(debug_assertions)]
         super::fault::point("published");
         let generation = next.generation;
-        let announcement = self.fs.show(next);
+        let was_withheld = self.fs.is_withheld();
+        let mut announcement = self.fs.show(next);
+        if was_withheld {
+            announcement = self.fs.catch_up_blindly(&self.memory.promised());
+        }
         #[cfg(debug_assertions)]
         super::fault::point("shown");
         self.tell(announcement, generation)?;

@@ -5,7 +5,7 @@
 //! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name
 //! ```
 //!
-//! Once: if the file <token> could be removed.
+//! Once: if the file `<token>` could be removed.
 
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -263,6 +263,11 @@ impl<D: Disk> DynFs<D> {
         self.snapshot.store(Arc::new(next));
     }
 
+    /// Whether the live tree is withheld.
+    pub fn is_withheld(&self) -> bool {
+        self.snapshot.load().live().is_err()
+    }
+
     /// What is shown now.
     pub fn shown(&self) -> Arc<Shown> {
         self.snapshot.load().shown.clone()

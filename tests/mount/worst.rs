@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::rig::{Content, Rig, read};
+use crate::rig::{Content, Rig, kill, read};
 
 /// More than one group of hashes.
 const LARGE: usize = 300_000;
@@ -203,6 +203,38 @@ fn the_newest_generation_damaged_below_a_mount() {
     rig.ok(["restore", "0"]);
     rig.ok(["select", "demo"]);
     rig.ok(["mount", mountpoint]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
+}
+
+/// The newest generation damaged and the server gone: nobody guesses what was selected. What is
+/// selected is an error, the rest goes on, and `restore` ends it without an unmount.
+#[test]
+fn the_newest_generation_damaged_and_the_server_killed() {
+    let Some(rig) = Rig::mounted("the_newest_generation_damaged_and_the_server_killed") else {
+        return;
+    };
+    for version in ["1.0", "2.0"] {
+        rig.add_plain("demo", version);
+        rig.add_plain("other", version);
+    }
+    rig.ok(["select", "demo@1.0"]);
+    rig.ok(["select", "demo@2.0", "other@2.0"]);
+    assert_eq!(read(&rig.at("lib/other/share/version")), "2.0");
+    let server = rig.pid("server");
+    flip(&rig, "generations/2");
+    kill(server);
+    let io_error = Some(rustix::io::Errno::IO.raw_os_error());
+    let error = fs::metadata(rig.at("lib/never-seen")).expect_err("nobody knows");
+    assert_eq!(error.raw_os_error(), io_error);
+    assert_eq!(read(&rig.at("lib/other/share/version")), "2.0", "what is known goes on");
+    assert_eq!(read(&rig.at("lib/demo@1.0/share/version")), "1.0");
+    assert_eq!(read(&rig.at(".generations/1/lib/demo/share/version")), "1.0");
+    fails(&rig, &["select", "demo@1.0"], 7, &["generations/2, is damaged"]);
+    rig.ok(["restore", "1"]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+    assert!(!rig.at("lib/other").exists(), "it was selected in the damaged one alone");
+    assert!(!rig.at("lib/never-seen").exists());
+    rig.ok(["select", "demo@2.0"]);
     assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
 }
 
