@@ -3,7 +3,6 @@
 //! Each file in `cli/transcripts` is a test: it holds commands and everything that they print.
 //! `DYNFS_BLESS=1 cargo test --test cli` writes what they print now; read the difference.
 
-#![expect(clippy::print_stdout, reason = "SKIPPED is for who reads the output")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cli {
