@@ -139,8 +139,8 @@ impl View {
     }
 
     /// What differs from `self` to `next`. Nothing unchanged is ever in it. Costs time in
-    /// proportion to what differs where the maps share their chunks, else to the size of the maps. Everything
-    /// in a category that came or went differs, and so does its list.
+    /// proportion to what differs where the maps share their chunks, else to the size of the maps.
+    /// Everything in a category that came or went differs, and so does its list.
     #[must_use]
     pub fn changed(&self, next: &Self) -> Changed {
         let mut changed = Changed::default();

@@ -6,8 +6,8 @@
 //! steps = [{ select = ["curl"], selected = ["curl@8.1"], notes = ["..."], changes = 1 }]
 //! ```
 //! A step has one of `select` (with `providers`), `unselect`, `apply`, `restore` (number of an
-//! earlier step, 0 is empty); and `selected`, or `refused` with its `kind`. `commands` and `sonames`
-//! are the providers of an `apply`. `remove_first` takes a release out of the store before the
+//! earlier step, 0 is empty); and `selected`, or `refused` with its `kind`. `commands` and
+//! `sonames` are the providers of an `apply`. `remove_first` takes a release out of the store before the
 //! step, then `add_first` puts one in.
 
 use std::collections::BTreeMap;

@@ -38,7 +38,7 @@ fn unmet(catalog: &Catalog, selections: &Selections) -> Option<(ReleaseId, Need)
 fn run(
     catalog: &Catalog,
     steps: &[Step],
-    mut check: impl FnMut(&Selections, &Request, &Result<Plan, Refusal>) -> Result<(), TestCaseError>,
+    mut check: impl FnMut(&Selections, &Request, &Answer) -> Result<(), TestCaseError>,
 ) -> Result<(), TestCaseError> {
     let mut states = vec![Selections::default()];
     for step in steps {
@@ -53,8 +53,15 @@ fn run(
     Ok(())
 }
 
+/// What `plan` answers.
+type Answer = Result<Plan, Refusal>;
+
+fn many_cases() -> ProptestConfig {
+    ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(many_cases())]
 
     /// Same arguments, same answer, also from a catalog that was filled in another order.
     #[test]
