@@ -7,7 +7,8 @@
 //! ```
 //! A step has one of `select` (with `providers`), `unselect`, `apply`, `restore` (number of an
 //! earlier step, 0 is empty); and `selected`, or `refused` with its `kind`. `commands` and
-//! `sonames` are the providers of an `apply`. `remove_first` takes a release out of the store before the
+//! `sonames` are the providers of an `apply`. `remove_first` takes a release out of the store
+//! before the
 //! step, then `add_first` puts one in.
 
 use std::collections::BTreeMap;
