@@ -44,7 +44,7 @@ pub type Live = Arc<dyn Fn() -> LiveStatus + Send + Sync>;
 pub type Unmount = Arc<dyn Fn(bool) -> Result<(), CommandError> + Send + Sync>;
 
 /// What a control socket serves.
-pub struct Service<D: Disk> {
+pub struct Control<D: Disk> {
     /// The single writer.
     pub engine: Arc<Engine<D>>,
     /// The mount's own state.
@@ -55,9 +55,9 @@ pub struct Service<D: Disk> {
     pub unmount: Option<Unmount>,
 }
 
-impl<D: Disk> std::fmt::Debug for Service<D> {
+impl<D: Disk> std::fmt::Debug for Control<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").field("owner", &self.owner).finish_non_exhaustive()
+        f.debug_struct("Control").field("owner", &self.owner).finish_non_exhaustive()
     }
 }
 
@@ -142,7 +142,7 @@ struct Open {
 /// The listener's.
 pub fn serve<D: Disk>(
     listener: &UnixListener,
-    service: &Service<D>,
+    service: &Control<D>,
     stop: BorrowedFd<'_>,
 ) -> io::Result<()> {
     // Another server may share the listener and take the connection that woke this one.
@@ -234,7 +234,7 @@ fn dismiss(open: &Mutex<Open>, id: u64, may_change: bool) {
 }
 
 /// Answers one connection's calls.
-fn converse<D: Disk>(service: &Service<D>, guest: Guest) {
+fn converse<D: Disk>(service: &Control<D>, guest: Guest) {
     let limit = if guest.may_change { LINE_LEN_MAX } else { READER_LINE_LEN_MAX };
     let mut wire = Wire::new(guest.stream);
     for _ in 0..CALLS_MAX {
@@ -252,7 +252,7 @@ fn converse<D: Disk>(service: &Service<D>, guest: Guest) {
     }
 }
 
-impl<D: Disk> Service<D> {
+impl<D: Disk> Control<D> {
     /// The answer to one call of one user.
     fn answer(&self, call: Call, uid: u32) -> Answer {
         match call {

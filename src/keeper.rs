@@ -30,12 +30,15 @@ use store_fs::Memory;
 use store_fs::fuse::{Negotiated, answer_init};
 
 use self::watch::{Ended, Watched};
-use crate::mount::claim::{Asked, Claim};
+use crate::mount::claim::{self, Asked, Claim};
 use crate::mount::{MountError, MountOptions, Ready, device};
 use crate::{control, host, mountinfo, rundir, sys};
 
 /// A server that dies younger than this has not come up.
 const YOUTH: Duration = Duration::from_millis(100);
+/// How often, and in what distance, it is looked who holds a claim that says nothing yet.
+const HOLDER_LOOKS_MAX: u32 = 100;
+const HOLDER_PAUSE: Duration = Duration::from_millis(5);
 /// Pause before the second try of a server that does not come up; doubled each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Longest such pause.
@@ -74,6 +77,10 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     };
     match run(&options, &mut report) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(MountError::Served { pid, mountpoint }) => {
+            report(Ready::Served { pid, mountpoint });
+            ExitCode::FAILURE
+        }
         Err(error) => {
             report(Ready::Failed { reason: words_of(&error) });
             ExitCode::FAILURE
@@ -177,13 +184,22 @@ fn set_inheritable(descriptors: &[BorrowedFd<'_>], inheritable: bool) -> io::Res
 }
 
 fn claim(options: &MountOptions) -> Result<Claim, MountError> {
-    match Claim::take(&options.store, &options.mountpoint).map_err(doing("claiming the store"))? {
-        Asked::Granted(claim) => Ok(claim),
-        Asked::Held(holder) => Err(MountError::Served {
-            pid: holder.as_ref().map_or(0, |holder| holder.pid),
-            mountpoint: holder.map_or_else(PathBuf::new, |holder| holder.mountpoint),
-        }),
+    let take = || Claim::take(&options.store, &options.mountpoint);
+    let mut asked = take().map_err(doing("claiming the store"))?;
+    for _ in 0..HOLDER_LOOKS_MAX {
+        match asked {
+            Asked::Granted(claim) => return Ok(claim),
+            Asked::Held(Some(holder)) => {
+                let claim::Holder { pid, mountpoint } = holder;
+                return Err(MountError::Served { pid, mountpoint });
+            }
+            // Somebody took it just now and has not yet written who it is.
+            Asked::Held(None) => std::thread::sleep(HOLDER_PAUSE),
+        }
+        asked = take().map_err(doing("claiming the store"))?;
     }
+    let source = io::Error::from(io::ErrorKind::ResourceBusy);
+    Err(MountError::Io { action: "asking who serves the store".into(), source })
 }
 
 fn watch_signals() -> io::Result<OwnedFd> {

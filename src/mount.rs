@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use crate::mountinfo::{self, FS_TYPE, Mount};
 use crate::{host, rundir};
 
+/// Symbolic links that a mount point may lead through, as for the kernel.
+const LINKS_MAX: usize = 40;
 /// How long an unmounted daemon may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,6 +85,20 @@ pub enum MountError {
         /// Where it is mounted.
         mountpoint: PathBuf,
     },
+    /// The mount would hide the store from its own daemon. Exit code 4.
+    #[error("a mount at {} would hide the store {}", mountpoint.display(), store.display())]
+    AboveStore {
+        /// Where.
+        mountpoint: PathBuf,
+        /// The store, at or below it.
+        store: PathBuf,
+    },
+    /// A mount of the store was detached and is still in use. Exit code 4.
+    #[error("process {pid} still serves what is open of a mount that was detached")]
+    Detached {
+        /// Its keeper.
+        pid: u32,
+    },
     /// The store is not mounted. Exit code 6.
     #[error("the store is not mounted")]
     NotMounted,
@@ -112,6 +128,7 @@ pub enum MountError {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ready {
     Usable { notes: Vec<String> },
+    Served { pid: u32, mountpoint: PathBuf },
     Failed { reason: String },
 }
 
@@ -126,9 +143,14 @@ pub fn mount(
     usable: &mut dyn FnMut(&Mounted),
 ) -> Result<Mounted, MountError> {
     device::available()?;
+    let options = &MountOptions { mountpoint: resolve(&options.mountpoint)?, ..options.clone() };
+    if options.store.starts_with(&options.mountpoint) {
+        let (mountpoint, store) = (options.mountpoint.clone(), options.store.clone());
+        return Err(MountError::AboveStore { mountpoint, store });
+    }
     let mut notes = Vec::new();
     if let Some(holder) = claim::holder(&options.store).map_err(of_store(&options.store))? {
-        return Err(MountError::Served { pid: holder.pid, mountpoint: holder.mountpoint });
+        return Err(held(&options.store, holder)?);
     }
     if let Some(note) = clear_mountpoint(options)? {
         notes.push(note);
@@ -164,8 +186,10 @@ pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
     let holder = claim::holder(store).map_err(of_store(store))?;
     let mountpoint = match (&holder, mountinfo::mountpoint_of(&mounts, store)) {
         (_, Some(mountpoint)) => mountpoint.to_owned(),
-        _ => return Err(MountError::NotMounted),
+        (Some(holder), None) => return Err(MountError::Detached { pid: holder.pid }),
+        (None, None) => return Err(MountError::NotMounted),
     };
+    may_unmount(store)?;
     // A mount that nobody serves is in use by nobody who could go on.
     device::unmount(&mountpoint, lazy || holder.is_none())?;
     if !lazy && !claim::wait_until_free(store, END_PATIENCE).map_err(of_store(store))? {
@@ -183,6 +207,49 @@ pub fn run_hidden(arguments: &[String]) -> ExitCode {
         Some((role, rest)) if role == "server" => crate::server::main(rest),
         _ => ExitCode::from(2),
     }
+}
+
+/// Why a store with a living keeper cannot be mounted.
+fn held(store: &Path, holder: claim::Holder) -> Result<MountError, MountError> {
+    Ok(match mountinfo::mountpoint_of(&mounts()?, store) {
+        Some(_) => MountError::Served { pid: holder.pid, mountpoint: holder.mountpoint },
+        None => MountError::Detached { pid: holder.pid },
+    })
+}
+
+/// Root and the owner of the store may unmount it; `fusermount3` would say less of the reason.
+fn may_unmount(store: &Path) -> Result<(), MountError> {
+    let owner = crate::control::owner_of(store).map_err(of_store(store))?;
+    if crate::control::may_change(host::uid(), owner) {
+        return Ok(());
+    }
+    let source = io::Error::from(io::ErrorKind::PermissionDenied);
+    Err(MountError::Io { action: format!("unmounting the store of user {owner}"), source })
+}
+
+/// The place that a path leads to. The kernel's table of mounts holds no symbolic links, so a path
+/// with one would be taken for another place. The place itself is never looked into: it may be a
+/// dead mount, and reading a link that is none is answered without one.
+fn resolve(path: &Path) -> Result<PathBuf, MountError> {
+    let mut place = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else {
+            return Ok(place);
+        };
+        let parent = match parent.canonicalize() {
+            Ok(parent) => parent,
+            // It will be made, and then there is no link in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(place),
+            Err(error) => return Err(failed(&format!("finding {}", parent.display()), error)),
+        };
+        let whole = parent.join(name);
+        match std::fs::read_link(&whole) {
+            Ok(target) => place = parent.join(target),
+            Err(_) => return Ok(whole),
+        }
+    }
+    let action = format!("finding {}", path.display());
+    Err(failed(&action, rustix::io::Errno::LOOP.into()))
 }
 
 /// Makes the mount point when it is missing, and takes away a mount of ours that nobody serves.
@@ -246,6 +313,7 @@ fn read_ready(reader: OwnedFd) -> Result<Vec<String>, MountError> {
         .map_err(|error| failed("waiting for the keeper", error))?;
     match serde_json::from_str(&line) {
         Ok(Ready::Usable { notes }) => Ok(notes),
+        Ok(Ready::Served { pid, mountpoint }) => Err(MountError::Served { pid, mountpoint }),
         Ok(Ready::Failed { reason }) => Err(MountError::Start { reason }),
         Err(_) => Err(MountError::Start { reason: "the keeper ended without a word".into() }),
     }

@@ -30,7 +30,7 @@ use store_fs::fuse::{Negotiated, Session};
 use store_fs::{DynFs, Memory, OsDisk, Shown, Store, StoreError, Writer};
 
 use self::announcer::{Announcer, Mounted};
-use crate::control::{self, Live, Service};
+use crate::control::{self, Control, Live};
 use crate::engine::Engine;
 use crate::keeper::words_of;
 use crate::protocol::LiveStatus;
@@ -160,7 +160,7 @@ fn serve(handed: Handed) -> Result<(), Failure> {
             .into_iter()
             .map(|(operation, count)| (operation.name().to_owned(), count))
             .collect(),
-        notes: Vec::new(),
+        notes: orphaned(keeper).into_iter().collect(),
     };
     let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let commands = Commands {
@@ -178,6 +178,17 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     drop(stopper);
     commands.join().map_err(|_| "the thread of the commands panicked")?;
     Ok(())
+}
+
+/// What the user should know when the keeper has died: the next death is an outage.
+fn orphaned(keeper: u32) -> Option<String> {
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_pid().unsigned_abs());
+    (parent != Some(keeper)).then(|| {
+        format!(
+            "the keeper, process {keeper}, has died: nobody would replace the server; \
+             dynfs umount --lazy and dynfs mount begin anew"
+        )
+    })
 }
 
 /// What takes commands, beside the threads that answer the kernel.
@@ -216,7 +227,7 @@ impl Commands {
         };
         let owner = control::owner_of(&self.directory)?;
         let live = Arc::clone(&self.live);
-        let service = Service { engine: Arc::new(engine), live, owner, unmount: None };
+        let service = Control { engine: Arc::new(engine), live, owner, unmount: None };
         control::serve(&self.control, &service, self.stop.as_fd())?;
         Ok(())
     }

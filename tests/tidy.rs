@@ -9,7 +9,7 @@ const CODE_LINES_MAX: usize = 600;
 /// Most characters in a line.
 const LINE_LEN_MAX: usize = 100;
 /// Words that say nothing about what a type is.
-const EMPTY_WORDS: [&str; 6] = ["Manager", "Helper", "Util", "Info", "Data", "Context"];
+const EMPTY_WORDS: [&str; 7] = ["Manager", "Helper", "Util", "Info", "Data", "Context", "Service"];
 
 /// Every Rust file of the workspace, with its path from the top.
 fn sources() -> Vec<(PathBuf, String)> {

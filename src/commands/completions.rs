@@ -11,6 +11,10 @@ pub(super) fn run(
     arguments: &cli::Completions,
     command: &mut clap::Command,
 ) -> Result<(), CommandError> {
+    if run.report.wants_json() {
+        let words = "completions are a script, and have no JSON";
+        return Err(CommandError::usage(words).hint("leave --json away"));
+    }
     let shell = match arguments.shell {
         cli::Shell::Bash => shells::Shell::Bash,
         cli::Shell::Zsh => shells::Shell::Zsh,

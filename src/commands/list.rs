@@ -59,6 +59,9 @@ pub(super) fn is_selected(release: &Release, selections: &Selections) -> bool {
 }
 
 pub(super) fn run(run: &mut Invocation, arguments: &cli::List) -> Result<(), CommandError> {
+    if arguments.toml && run.report.wants_json() {
+        return Err(CommandError::usage("--toml and --json are two formats").hint("give one"));
+    }
     let package = arguments.package.as_deref().map(PackageName::new).transpose()?;
     let store = run.open()?;
     let state = run.state(&store)?;

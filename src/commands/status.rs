@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::client;
 use crate::engine::State;
 use crate::error::CommandError;
-use crate::host;
 use crate::invocation::Invocation;
 use crate::protocol::LiveStatus;
 use crate::render;
+use crate::{host, mountinfo};
 
 #[derive(Serialize)]
 struct Document {
@@ -54,6 +54,10 @@ pub(super) fn run(run: &mut Invocation) -> Result<(), CommandError> {
     });
     if let Some(live) = &live {
         fill(&mut document, live);
+        // Detached, and still in use: the daemon lives on without a place of its own.
+        if mountinfo::mountpoint_of(&host::mounts()?, &run.store).is_none() {
+            document.mount = None;
+        }
     }
     if run.report.wants_json() {
         run.report.document(run.command, &document)?;
@@ -107,6 +111,9 @@ fn text(document: &Document, state: &State, live: Option<&LiveStatus>) -> String
     row(
         "mount",
         match live {
+            Some(live) if document.mount.is_none() => {
+                format!("detached from {}, and still in use", live.mountpoint.display())
+            }
             Some(live) => {
                 let since = render::ago(resolver::Timestamp(live.mounted_at), now);
                 format!("{}, mounted {since}", live.mountpoint.display())

@@ -12,13 +12,13 @@ use crate::protocol::Done;
 
 const REQUEST: &str = "0123456789abcdef0123456789abcdef";
 
-fn service(owner: u32) -> Service<SimDisk> {
+fn service(owner: u32) -> Control<SimDisk> {
     let prefix = Prefix::new(Path::new("/dyn")).unwrap();
     let store = Arc::new(Store::create(SimDisk::default(), &prefix).unwrap());
     let writer = store.writer().unwrap();
     let host = Arch::new("amd64").unwrap();
     let engine = Engine::open(store, writer, Box::new(Unmounted), host).unwrap();
-    Service { engine: Arc::new(engine), live: Arc::new(LiveStatus::default), owner, unmount: None }
+    Control { engine: Arc::new(engine), live: Arc::new(LiveStatus::default), owner, unmount: None }
 }
 
 fn edit() -> Call {

@@ -207,6 +207,12 @@ impl From<MountError> for CommandError {
             MountError::Busy { .. } => (Kind::Refused, "give another MOUNTPOINT"),
             MountError::NotDirectory { .. } => (Kind::Usage, "give a directory as MOUNTPOINT"),
             MountError::Served { .. } => (Kind::Refused, "dynfs status; dynfs umount ends it"),
+            MountError::AboveStore { .. } => {
+                (Kind::Refused, "mount beside the store, not above it")
+            }
+            MountError::Detached { .. } => {
+                (Kind::Refused, "it ends when that is closed; fuser or lsof say who has it")
+            }
             MountError::NotMounted => (Kind::Unavailable, "dynfs mount"),
             MountError::InUse { .. } => (Kind::Refused, "end what uses it, or dynfs umount --lazy"),
             MountError::Io { source, .. } => match source.kind() {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -58,11 +59,13 @@ pub(super) struct Mounted<D: Disk> {
     fs: Arc<DynFs<D>>,
     memory: Arc<Memory>,
     announcer: Announcer,
+    /// An announcement failed, and nothing that was told since makes up for it.
+    is_behind: AtomicBool,
 }
 
 impl<D: Disk> Mounted<D> {
     pub(super) fn new(fs: Arc<DynFs<D>>, memory: Arc<Memory>, announcer: Announcer) -> Self {
-        Self { fs, memory, announcer }
+        Self { fs, memory, announcer, is_behind: AtomicBool::new(false) }
     }
 
     /// Whether what is selected cannot be read, and is an error therefore.
@@ -109,7 +112,9 @@ impl<D: Disk> Mounted<D> {
     }
 
     fn tell(&self, announcement: Announcement, generation: GenerationNumber) -> io::Result<()> {
+        self.is_behind.store(true, Ordering::SeqCst);
         self.announcer.tell(announcement)?;
+        self.is_behind.store(false, Ordering::SeqCst);
         self.memory.set_announced(generation);
         self.memory.keep_promises();
         Ok(())
@@ -131,9 +136,10 @@ impl<D: Disk> Show for Arc<Mounted<D>> {
         #[cfg(debug_assertions)]
         super::fault::point("published");
         let generation = next.generation;
-        let was_withheld = self.fs.is_withheld();
+        let is_unknown = self.fs.is_withheld() || self.is_behind.load(Ordering::SeqCst);
         let mut announcement = self.fs.show(next);
-        if was_withheld {
+        if is_unknown {
+            // What the kernel knows is not what was shown before this.
             announcement = self.fs.catch_up_blindly(&self.memory.promised());
         }
         #[cfg(debug_assertions)]

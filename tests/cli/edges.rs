@@ -125,7 +125,7 @@ fn served(stage: &Stage, lost: usize, body: impl FnOnce()) {
     let writer = store.writer().unwrap();
     let engine = Engine::open(store, writer, Box::new(Unmounted), dynfs::host::arch()).unwrap();
     let listener = control::bind(&root).unwrap();
-    let service = control::Service {
+    let service = control::Control {
         engine: Arc::new(engine),
         live: Arc::new(|| LiveStatus { keeper_pid: 11, server_pid: 12, ..LiveStatus::default() }),
         owner: control::owner_of(&root).unwrap(),

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Rig, read, wait_until};
+use crate::rig::{Rig, kill, read, wait_until};
 
 /// In the foreground the command says when the mount is usable, and ends with it at a signal.
 #[test]
@@ -47,6 +47,13 @@ fn unmounting_what_is_in_use() {
     assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
     rig.ok(["umount", "--lazy"]);
     assert!(!rig.at("lib").exists(), "the name is free");
+    assert_eq!(rig.status()["mount"], serde_json::Value::Null);
+    for command in [["umount"].as_slice(), &["mount"]] {
+        let output = rig.run(command);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{words}");
+        assert!(words.contains("still serves what is open"), "{words}");
+    }
     let mut text = String::new();
     file.read_to_string(&mut text).expect("the daemon lives on for it");
     assert_eq!(text, "1.0");
@@ -54,6 +61,53 @@ fn unmounting_what_is_in_use() {
     wait_until("the daemon has ended", || !Path::new(&format!("/proc/{keeper}/exe")).exists());
     rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
     assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+}
+
+/// A mount that would hide the store from its own daemon is refused.
+#[test]
+fn a_mount_above_its_store() {
+    let Some(rig) = Rig::new("a_mount_above_its_store", &[]) else { return };
+    let above = rig.store().parent().expect("below something").to_owned();
+    for place in [rig.store(), above] {
+        let output = rig.run(["mount", place.to_str().expect("UTF-8")]);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{words}");
+        assert!(words.contains("would hide the store"), "{words}");
+    }
+}
+
+/// A mount point behind a symbolic link is the place that it leads to.
+#[test]
+fn a_mount_point_behind_a_link() {
+    let Some(rig) = Rig::mounted("a_mount_point_behind_a_link") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let link = rig.scratch("link");
+    std::os::unix::fs::symlink(rig.mountpoint(), &link).expect("ours");
+    let link = link.to_str().expect("UTF-8");
+    for role in ["keeper", "server"].map(|role| rig.pid(role)) {
+        kill(role);
+        wait_until("it is gone", || !Path::new(&format!("/proc/{role}/exe")).exists());
+    }
+    rig.ok(["mount", link]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0", "the dead mount was replaced");
+}
+
+/// A keeper that died is said, and what it kept goes on.
+#[test]
+fn a_dead_keeper_is_said() {
+    let Some(rig) = Rig::mounted("a_dead_keeper_is_said") else { return };
+    rig.add_plain("demo", "1.0");
+    assert_eq!(rig.status()["notes"], serde_json::json!([]));
+    let (keeper, server) = (rig.pid("keeper"), rig.pid("server"));
+    kill(keeper);
+    wait_until("it is gone", || !Path::new(&format!("/proc/{keeper}/exe")).exists());
+    rig.ok(["select", "demo"]);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+    let notes = rig.status()["notes"].to_string();
+    assert!(notes.contains("the keeper"), "{notes}");
+    rig.ok(["umount"]);
+    wait_until("the server ends", || !Path::new(&format!("/proc/{server}/exe")).exists());
 }
 
 /// Does something also when a test fails.

@@ -28,14 +28,24 @@ fn a_select_is_visible_when_it_returns() {
     assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
 }
 
-/// `realpath` of anything in a package is the identity: neither object nor version appears.
+/// `realpath` of anything in a package stays below the package's virtual path: no object, no
+/// `@version`, no store appears.
 #[test]
 fn realpath_is_the_identity() {
     let Some(rig) = Rig::mounted("realpath_is_the_identity") else { return };
-    rig.add_plain("demo", "1.0");
+    rig.add(
+        "demo",
+        "1.0",
+        &[
+            ("include/a.h", Content::File(b"")),
+            ("lib/libdemo.so.1.7", Content::File(b"library")),
+            ("lib/libdemo.so.1", Content::Link("libdemo.so.1.7")),
+        ],
+    );
     rig.ok(["select", "demo@1.0"]);
-    let path = rig.at("lib/demo/share/version");
-    assert_eq!(fs::canonicalize(&path).expect("there"), path);
+    let real = |path: &str| fs::canonicalize(rig.at(path)).expect("there");
+    assert_eq!(real("lib/demo/include/a.h"), rig.at("lib/demo/include/a.h"));
+    assert_eq!(real("lib/demo/lib/libdemo.so.1"), rig.at("lib/demo/lib/libdemo.so.1.7"));
 }
 
 /// A name that was missing, and a listing that was read before it came, are seen anew.
