@@ -3,6 +3,7 @@
 //! Nothing here decides: the engine and the resolver do. Nothing here writes to the terminal
 //! except through the report.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anstream::ColorChoice;
@@ -33,7 +34,7 @@ mod umount;
 mod which;
 
 /// Parses the arguments and runs the command.
-pub(crate) fn run(arguments: &[String]) -> ExitCode {
+pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -174,6 +174,8 @@ struct Inner {
     view: Arc<View>,
     /// A publish failed half-way: what is on disk must be read again before the next edit.
     stale: bool,
+    /// What is shown could not be told to whoever looks.
+    untold: bool,
 }
 
 impl<D: Disk> fmt::Debug for Engine<D> {
@@ -237,7 +239,7 @@ impl<D: Disk> Engine<D> {
     ) -> Self {
         let view = Arc::new(View::compile(&state.current.system, &state.catalog));
         let shown = ArcSwap::from_pointee(present(&state, &view));
-        let inner = Mutex::new(Inner { writer, state, view, stale: false });
+        let inner = Mutex::new(Inner { writer, state, view, stale: false, untold: false });
         Self { store, show, host, shown, inner }
     }
 
@@ -340,6 +342,9 @@ impl<D: Disk> Engine<D> {
             unshown: None,
         };
         if !inner.state.worth_a_generation(&plan, &action) {
+            if inner.untold {
+                switched.unshown = self.tell(inner);
+            }
             return Ok(Done::Switched(switched));
         }
         let view = Arc::new(inner.view.advance(&plan, &inner.state.catalog));
@@ -374,10 +379,12 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Shows the state; a reason when the kernel could not be told.
-    fn tell(&self, inner: &Inner) -> Option<String> {
+    fn tell(&self, inner: &mut Inner) -> Option<String> {
         let next = present(&inner.state, &inner.view);
         self.shown.store(Arc::new(next.clone()));
-        self.show.show(next).err().map(|error| error.to_string())
+        let told = self.show.show(next);
+        inner.untold = told.is_err();
+        told.err().map(|error| error.to_string())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything below takes these as values. It never changes anything, and never looks into a mount.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -17,19 +18,9 @@ use crate::mountinfo::{self, Mount};
 const PASSWD_LEN_MAX: u64 = 4 * 1024 * 1024;
 
 /// The arguments of this process, the program's name first.
-///
-/// # Errors
-///
-/// Usage, when one of them is not UTF-8.
-pub fn arguments() -> Result<Vec<String>, CommandError> {
-    std::env::args_os()
-        .map(|argument| {
-            argument.into_string().map_err(|argument| {
-                CommandError::usage(format!("the argument {argument:?} is not UTF-8"))
-                    .hint("paths given to dynfs must be UTF-8")
-            })
-        })
-        .collect()
+#[must_use]
+pub fn arguments() -> Vec<OsString> {
+    std::env::args_os().collect()
 }
 
 /// The time. `DYNFS_TEST_CLOCK` (seconds since 1970) replaces it in tests.

@@ -14,6 +14,7 @@
 
 mod watch;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -31,7 +32,7 @@ use store_fs::fuse::{Negotiated, answer_init};
 
 use self::watch::{Ended, Watched};
 use crate::mount::claim::{self, Asked, Claim};
-use crate::mount::{MountError, MountOptions, Ready, device};
+use crate::mount::{MountError, MountOptions, Ready, device, number};
 use crate::{control, host, mountinfo, rundir, sys};
 
 /// A server that dies younger than this has not come up.
@@ -55,9 +56,9 @@ struct Keeper<'a> {
 }
 
 /// Runs the hidden subcommand: `keeper STORE MOUNTPOINT DESCRIPTOR`.
-pub(crate) fn main(arguments: &[String]) -> ExitCode {
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     let [store, mountpoint, ready] = arguments else { return ExitCode::from(2) };
-    let Some(ready) = ready.parse().ok().and_then(|number| sys::adopt(number).ok()) else {
+    let Some(ready) = number(ready).and_then(|number| sys::adopt(number).ok()) else {
         return ExitCode::from(2);
     };
     let mut ready = Some(File::from(ready));

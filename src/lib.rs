@@ -16,6 +16,7 @@ mod invocation;
 mod keeper;
 pub mod mount;
 mod mountinfo;
+mod path_text;
 pub mod protocol;
 mod render;
 mod report;
@@ -29,11 +30,8 @@ use std::process::ExitCode;
 /// Runs the program with this process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments = match host::arguments() {
-        Ok(arguments) => arguments,
-        Err(error) => return report::fail_early(&error),
-    };
-    match arguments.get(1).map(String::as_str) {
+    let arguments = host::arguments();
+    match arguments.get(1).and_then(|argument| argument.to_str()) {
         Some("keeper" | "server") => mount::run_hidden(&arguments[1..]),
         _ => commands::run(&arguments),
     }

@@ -11,6 +11,7 @@
 pub(crate) mod claim;
 pub(crate) mod device;
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -127,9 +128,17 @@ pub enum MountError {
 /// The one line that a keeper writes when its mount is usable, or is not going to be.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ready {
-    Usable { notes: Vec<String> },
-    Served { pid: u32, mountpoint: PathBuf },
-    Failed { reason: String },
+    Usable {
+        notes: Vec<String>,
+    },
+    Served {
+        pid: u32,
+        #[serde(with = "crate::path_text")]
+        mountpoint: PathBuf,
+    },
+    Failed {
+        reason: String,
+    },
 }
 
 /// Mounts, and returns when the mount is usable. With `foreground`, `usable` is called then, and
@@ -201,12 +210,17 @@ pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
 
 /// Runs the hidden subcommands `keeper` and `server`, which only `mount` and the keeper start.
 #[must_use]
-pub fn run_hidden(arguments: &[String]) -> ExitCode {
+pub fn run_hidden(arguments: &[OsString]) -> ExitCode {
     match arguments.split_first() {
         Some((role, rest)) if role == "keeper" => crate::keeper::main(rest),
         Some((role, rest)) if role == "server" => crate::server::main(rest),
         _ => ExitCode::from(2),
     }
+}
+
+/// The number that an argument of a hidden subcommand is.
+pub(crate) fn number<T: std::str::FromStr>(argument: &OsStr) -> Option<T> {
+    argument.to_str()?.parse().ok()
 }
 
 /// Why a store with a living keeper cannot be mounted.

@@ -148,6 +148,7 @@ pub struct DaemonStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveStatus {
     /// Where it is mounted.
+    #[serde(with = "crate::path_text")]
     pub mountpoint: std::path::PathBuf,
     /// Process id of the keeper.
     pub keeper_pid: u32,

@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -167,12 +166,6 @@ pub(crate) fn printable(text: &str) -> String {
         }
     }
     shown
-}
-
-/// Says what is wrong before the options are known.
-pub(crate) fn fail_early(error: &CommandError) -> ExitCode {
-    Report::new(false, false, ColorChoice::Auto).error(error);
-    ExitCode::from(error.kind.exit_code())
 }
 
 /// A progress bar that appears when something takes longer than [`host::progress_after`].

@@ -14,6 +14,7 @@ mod announcer;
 #[cfg(debug_assertions)]
 mod fault;
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -34,7 +35,7 @@ use crate::control::{self, Control, Live};
 use crate::engine::Engine;
 use crate::keeper::words_of;
 use crate::protocol::LiveStatus;
-use crate::{host, sys};
+use crate::{host, mount, sys};
 
 /// Fewest threads that answer the kernel: one may wait for the disk while another answers.
 const THREADS_MIN: usize = 2;
@@ -71,7 +72,7 @@ impl Line {
 }
 
 /// Runs the hidden subcommand.
-pub(crate) fn main(arguments: &[String]) -> ExitCode {
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     abort_on_panic();
     #[cfg(debug_assertions)]
     fault::install();
@@ -104,22 +105,25 @@ fn abort_on_panic() {
     }));
 }
 
-fn hand_over(arguments: &[String]) -> io::Result<Handed> {
+fn hand_over(arguments: &[OsString]) -> io::Result<Handed> {
     let [store, mountpoint, keeper, restarts, device, memory, control, line] = arguments else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let number = |text: &String| text.parse().map_err(|_| io::ErrorKind::InvalidInput);
-    let adopt = |text: &String| sys::adopt(number(text)?);
+    let adopt = |text| sys::adopt(number(text)?);
     Ok(Handed {
         store: store.into(),
         mountpoint: mountpoint.into(),
-        keeper: keeper.parse().map_err(|_| io::ErrorKind::InvalidInput)?,
-        restarts: restarts.parse().map_err(|_| io::ErrorKind::InvalidInput)?,
+        keeper: number(keeper)?,
+        restarts: number(restarts)?,
         device: adopt(device)?,
         memory: Arc::new(Memory::map(adopt(memory)?)?),
         control: UnixListener::from(adopt(control)?),
         line: Arc::new(Line(adopt(line)?)),
     })
+}
+
+fn number<T: std::str::FromStr>(text: &OsString) -> io::Result<T> {
+    mount::number(text).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -68,6 +68,32 @@ fn files_and_lines_are_short() {
     none("too long", long);
 }
 
+/// A promise without a test is a wish.
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let sources = sources();
+    let exists = |name: &str| {
+        let function = format!("fn {name}(");
+        sources.iter().any(|(_, text)| text.contains(&function))
+    };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/SEMANTICS.md");
+    let text = fs::read_to_string(path).expect("UTF-8");
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| test |"));
+    let mut broken = Vec::new();
+    let mut promises = 0;
+    for row in rows {
+        promises += 1;
+        let column = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let quoted: Vec<&str> = column.split('`').skip(1).step_by(2).collect();
+        let tests: Vec<&str> = quoted.into_iter().filter(|name| !name.contains('.')).collect();
+        if tests.is_empty() || !tests.iter().all(|name| exists(name)) {
+            broken.push(row.to_owned());
+        }
+    }
+    assert!(promises > 20, "the promises were not found");
+    none("promises without tests", broken);
+}
+
 #[test]
 fn sources_are_plain_ascii() {
     let mut other = Vec::new();

@@ -231,7 +231,7 @@ impl Catalog {
     /// Whether a release is built for this machine, or for all.
     #[must_use]
     pub fn is_native(&self, release: &Release) -> bool {
-        release.id.arch == self.host || release.id.arch.as_str() == "all"
+        release.id.arch == self.host || release.id.arch.is_all()
     }
 
     /// Names of packages that look like `name`, nearest first, at most three.

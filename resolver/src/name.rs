@@ -143,6 +143,22 @@ name_type! {
     FileName, "file name", check_file_name
 }
 
+const ALL: &str = "all";
+
+impl Arch {
+    /// What runs on every machine.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(ALL.into())
+    }
+
+    /// Whether it is [`Arch::all`].
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.as_str() == ALL
+    }
+}
+
 fn refuse(kind: &'static str, text: &str, reason: &'static str) -> NameError {
     NameError { kind, text: text.chars().take(64).collect(), reason }
 }

@@ -172,7 +172,7 @@ fn release(
     let arch = match (wanted.arch, &added.arch) {
         (Some(arch), _) => arch,
         (None, Some(found)) => Arch::new(found)?,
-        (None, None) => Arch::new("all")?,
+        (None, None) => Arch::all(),
     };
     let (name, version, variants) = (wanted.name, wanted.version, wanted.variants);
     Ok(Release {

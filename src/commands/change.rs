@@ -74,7 +74,8 @@ pub(super) fn shown(unshown: Option<&str>) -> Result<(), CommandError> {
     let message = "the change is recorded, but the kernel could not be told of it";
     let mut error = CommandError::new(Kind::Failed, message);
     error.causes.push(reason.to_owned());
-    Err(error.hint("programs may see the old selection until dynfs umount and dynfs mount"))
+    Err(error
+        .hint("programs may see the old selection until the same command, given again, succeeds"))
 }
 
 /// One line a package; the first one carries generation, time and the way back.

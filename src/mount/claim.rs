@@ -26,6 +26,7 @@ pub(crate) struct Holder {
     /// The keeper's process id.
     pub(crate) pid: u32,
     /// Where the store is mounted, absolute.
+    #[serde(with = "crate::path_text")]
     pub(crate) mountpoint: PathBuf,
 }
 

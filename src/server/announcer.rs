@@ -45,12 +45,18 @@ fn run(kernel: &FuseKernel, line: &Line, waiting: &Receiver<Order>) {
     for (announcement, told) in waiting {
         // Killed in here, this process looks alive to everybody who does not look closely.
         line.say(b"A");
-        let result = announce(kernel, &announcement);
+        let result = tell(kernel, &announcement);
         line.say(b"a");
         if told.send(result).is_err() {
             tracing::debug!("nobody waited for an announcement");
         }
     }
+}
+
+fn tell(kernel: &FuseKernel, announcement: &Announcement) -> io::Result<()> {
+    #[cfg(debug_assertions)]
+    super::fault::deaf()?;
+    announce(kernel, announcement)
 }
 
 /// The mounted file system: shows, then has the kernel told.

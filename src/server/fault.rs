@@ -3,10 +3,12 @@
 //! ```text
 //! DYNFS_TEST_CRASH=<point>:<token>   abort at the point
 //! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name
+//! DYNFS_TEST_DEAF=kernel:<token>     do not tell the kernel, and say that it failed
 //! ```
 //!
 //! Once: if the file `<token>` could be removed.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -34,6 +36,14 @@ pub(super) fn install() {
     };
     if store_fs::fuse::hook::BEFORE_LOOKUP.set(Box::new(stall)).is_err() {
         tracing::warn!("lookups stall already");
+    }
+}
+
+/// Fails instead of telling the kernel when a test asked for it.
+pub(super) fn deaf() -> io::Result<()> {
+    match read("DYNFS_TEST_DEAF") {
+        Some((_, token)) if used_up(&token) => Err(io::Error::other("a test wants it so")),
+        _ => Ok(()),
     }
 }
 

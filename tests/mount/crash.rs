@@ -150,6 +150,44 @@ fn killed_while_announcing_behind_a_lookup() {
     assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
 }
 
+/// A kernel that could not be told of a swap is told of everything by the same command given
+/// again, by the next change of anything, and by the next server.
+#[test]
+fn a_kernel_that_could_not_be_told() {
+    let again = |rig: &Rig| drop(rig.ok(["select", "demo@2.0"]));
+    let other = |rig: &Rig| drop(rig.ok(["select", "other"]));
+    let server = |rig: &Rig| {
+        let pid = rig.kill_server();
+        rig.wait_for_other_server(pid);
+    };
+    let repairs: [(&str, &dyn Fn(&Rig)); 3] =
+        [("again", &again), ("another change", &other), ("the next server", &server)];
+    for (name, repair) in repairs {
+        let scratch = tempfile::tempdir().expect("a place");
+        let token = scratch.path().join("token");
+        let deaf = format!("kernel:{}", token.display());
+        let test = format!("a_kernel_that_could_not_be_told ({name})");
+        let Some(rig) = Rig::mounted_with(&test, &[("DYNFS_TEST_DEAF", &deaf)]) else { return };
+        rig.add_plain("demo", "1.0");
+        rig.add_plain("demo", "2.0");
+        rig.add_plain("other", "1.0");
+        rig.ok(["select", "demo@1.0"]);
+        let version = || read(&rig.at("lib/demo/share/version"));
+        assert_eq!(version(), "1.0");
+        assert!(!rig.at("lib/other").exists(), "a miss is cached");
+        fs::write(&token, "").expect("ours");
+        let untold = rig.run(["select", "demo@2.0"]);
+        let words = String::from_utf8_lossy(&untold.stderr).into_owned();
+        assert_eq!(untold.status.code(), Some(1), "{words}");
+        assert!(words.contains("recorded") && words.contains("given again"), "{words}");
+        assert_eq!(version(), "1.0", "the kernel knows no better");
+        repair(&rig);
+        wait_until("the kernel is told", || version() == "2.0");
+        assert_eq!(rig.at("lib/other").exists(), name == "another change");
+        assert_eq!(rig.status()["generation"], if name == "another change" { 3 } else { 2 });
+    }
+}
+
 /// Two daemons cannot serve one store, and a mount that lost both processes is replaced.
 #[test]
 fn one_daemon_and_its_remains() {

@@ -1,7 +1,9 @@
 //! Beginning and end of a mount: foreground, signals, use while unmounting, odd places.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -119,39 +121,56 @@ impl<F: FnMut()> Drop for Cleanup<F> {
     }
 }
 
-/// Stores are independent, and a path may be long and hold what mount options and tables quote.
+/// Stores are independent, and a path may be long, hold what mount options and tables quote, and
+/// be no text at all.
 #[test]
 fn stores_side_by_side_at_odd_places() {
     let Some(rig) = Rig::new("stores_side_by_side_at_odd_places", &[]) else { return };
-    let odd = "a, b\\c \u{e4}".to_owned() + &"-long".repeat(30);
-    let stores = [0, 1].map(|number| rig.scratch(&format!("{odd} {number}")));
-    let run = |number: usize, arguments: &[&str]| {
+    let odd = |words: &str, number: usize| {
+        let mut name = words.as_bytes().to_vec();
+        name.extend([b'\xff', b'0' + u8::try_from(number).expect("a digit")]);
+        rig.scratch("").join(OsStr::from_bytes(&name))
+    };
+    let long = "a, b\\c \u{e4}".to_owned() + &"-long".repeat(30);
+    let stores = [0, 1].map(|number| odd(&long, number));
+    let run = |number: usize, arguments: &[&OsStr]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dynfs"));
         command.arg("--store").arg(&stores[number]).args(arguments).stdin(Stdio::null());
         command.output().expect("it starts")
     };
-    let _cleanup = Cleanup(|| (0..2).for_each(|number| drop(run(number, &["umount", "--lazy"]))));
-    let program = |number: usize, arguments: &[&str]| {
+    let _cleanup = Cleanup(|| {
+        (0..2).for_each(|number| drop(run(number, &["umount".as_ref(), "--lazy".as_ref()])))
+    });
+    let program = |number: usize, arguments: &[&OsStr]| {
         let output = run(number, arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("the program prints UTF-8 whatever it is given")
     };
-    let places = [0, 1].map(|number| rig.scratch(&format!("dyn,{number}")));
+    let places = [0, 1].map(|number| odd("dyn,", number));
     for (number, place) in places.iter().enumerate() {
         let version = format!("{number}.0");
-        let source = rig.scratch(&format!("source {number}"));
+        let source = odd("source ", number);
         fs::create_dir_all(source.join("share")).expect("ours");
         fs::write(source.join("share/version"), &version).expect("ours");
-        program(number, &["mount", place.to_str().expect("UTF-8")]);
-        let source = source.to_str().expect("UTF-8");
-        program(number, &["add", source, "--name", "demo", "--version", &version]);
-        program(number, &["select", "demo"]);
+        let prefix = rig.scratch("prefix");
+        let text = |text: &'static str| OsStr::new(text);
+        let add = [text("add"), source.as_os_str(), text("--name"), text("demo")];
+        let more = [text("--version"), OsStr::new(&version), text("--prefix"), prefix.as_os_str()];
+        program(number, &[add, more].concat());
+        program(number, &[text("mount"), place.as_os_str()]);
+        program(number, &[text("select"), text("demo")]);
+        let file = place.join("app/demo/share/version");
+        assert!(program(number, &[text("which"), file.as_os_str()]).contains("demo@"));
+        let again = run(number, &[text("mount"), rig.scratch("other").as_os_str()]);
+        assert_eq!(again.status.code(), Some(4), "{}", String::from_utf8_lossy(&again.stderr));
+        program(number, &[text("status")]);
     }
     println!("MOUNTED stores_side_by_side_at_odd_places");
     for (number, place) in places.iter().enumerate() {
         assert_eq!(read(&place.join("app/demo/share/version")), format!("{number}.0"));
     }
     for number in 0..places.len() {
-        program(number, &["umount"]);
+        program(number, &["umount".as_ref()]);
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! {"record":"generation","version":1}
-//! {"number":18,"parent":17,"at":1700000000,"cause":{...},"providers":{...},"selections":2}
-//! {"name":"openssl","version":"3.2.1","arch":"amd64","category":"lib","object":"...",...}
-//! {"name":"zlib",...}                                        one line each, by package name
+//! {"number":18,"parent":17,"at":1700000000,"cause":{...},"providers":{...},"arch":"amd64","selections":2}
+//! ["lib/openssl@3.2.1","<64 digits>",{"asked":"@3.2"}]
+//! ["lib/zlib@1.3","<64 digits>"]                             one line each, by package name
 //! {"blake3":"..."}
 //! ```
 //!
@@ -13,9 +13,7 @@
 use std::path::Path;
 
 use resolver::generation::Cause;
-use resolver::{
-    Generation, GenerationNumber, Providers, Selection, Selections, SharedMap, Timestamp,
-};
+use resolver::{Arch, Generation, GenerationNumber, Providers, Selections, SharedMap, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, RecordReader, RecordWriter};
@@ -24,7 +22,7 @@ use crate::disk::ListedKind;
 use crate::{Disk, StoreError};
 
 /// Bytes of one selection's line, about: a first guess of the size of a record.
-const LINE_LEN: usize = 256;
+const LINE_LEN: usize = 128;
 
 #[derive(Serialize)]
 struct HeadToWrite<'a> {
@@ -33,6 +31,7 @@ struct HeadToWrite<'a> {
     at: Timestamp,
     cause: &'a Cause,
     providers: &'a Providers,
+    arch: &'a Arch,
     selections: usize,
 }
 
@@ -43,11 +42,13 @@ struct Head {
     at: Timestamp,
     cause: Cause,
     providers: Providers,
+    arch: Arch,
     selections: u64,
 }
 
 pub(super) fn encode(generation: &Generation) -> Result<Vec<u8>, StoreError> {
     let Generation { number, parent, at, cause, system } = generation;
+    let usual = usual_arch(system);
     let capacity = system.packages.len() * LINE_LEN;
     let mut writer = RecordWriter::new(record::GENERATION, capacity);
     writer.line(&HeadToWrite {
@@ -56,12 +57,19 @@ pub(super) fn encode(generation: &Generation) -> Result<Vec<u8>, StoreError> {
         at: *at,
         cause,
         providers: &system.providers,
+        arch: &usual,
         selections: system.packages.len(),
     });
     for selection in system.packages.values() {
-        writer.line_with(|out| selection::write(out, selection));
+        writer.line_with(|out| selection::write(out, selection, &usual));
     }
     writer.seal()
+}
+
+/// What most lines need not say: the machine's, and `all` where nothing is built for a machine.
+fn usual_arch(system: &Selections) -> Arch {
+    let mut archs = system.packages.values().map(|selection| &selection.release.arch);
+    archs.find(|arch| !arch.is_all()).cloned().unwrap_or_else(Arch::all)
 }
 
 fn decode(number: GenerationNumber, path: &Path, bytes: &[u8]) -> Result<Generation, StoreError> {
@@ -76,7 +84,8 @@ fn decode(number: GenerationNumber, path: &Path, bytes: &[u8]) -> Result<Generat
     }
     let mut packages = SharedMap::new();
     for _ in 0..head.selections {
-        let selection = Selection::from(reader.line::<selection::Line>()?);
+        let selection = reader.line::<selection::Line>()?.read(&head.arch);
+        let selection = selection.map_err(|reason| record::damaged(path, &reason))?;
         let name = selection.release.name.clone();
         let in_order = packages.last_key_value().is_none_or(|(last, _)| *last < name);
         if !in_order {

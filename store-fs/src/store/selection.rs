@@ -1,78 +1,143 @@
 //! One selection as one line of a generation.
 //!
-//! Ten thousand of them are written on the path of a select, so they are put together by hand; the
-//! bytes are those that [`Selection`] writes of itself, which the tests compare. Never touches a
-//! disk.
+//! ```text
+//! ["lib/zlib@1.3","<64 digits>"]
+//! ["lib/openssl@3.2.1,debug","<64 digits>",{"asked":"@3.2,debug","previous":"3.1,debug"}]
+//! ```
+//!
+//! Ten thousand of them are written on the path of a select, so a line is short and put together
+//! by hand: what every selection has comes first, without names, and what equals the usual case is
+//! left out. Never touches a disk.
 
 use std::io::Write;
 
 use resolver::generation::Previous;
 use resolver::{
-    Arch, Category, ObjectId, PackageName, Pick, ReleaseId, Selection, Spec, Variants, Version, Why,
+    Arch, Category, NameError, ObjectId, PackageName, Pick, ReleaseId, Selection, Spec, Variant,
+    Variants, Version, Why,
 };
 use serde::Deserialize;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// A selection as it is read.
+/// A selection as it is read: category and release, object, and what is unusual.
 #[derive(Deserialize)]
-pub(super) struct Line {
-    name: PackageName,
-    version: Version,
-    arch: Arch,
+pub(super) struct Line(String, ObjectId, #[serde(default)] Unusual);
+
+#[derive(Default, Deserialize)]
+struct Unusual {
     #[serde(default)]
-    variants: Variants,
-    category: Category,
-    object: ObjectId,
-    why: Why,
+    arch: Option<Arch>,
     #[serde(default)]
-    previous: Option<Previous>,
+    asked: Option<String>,
+    #[serde(default)]
+    needed_by: Option<PackageName>,
+    #[serde(default)]
+    previous: Option<String>,
 }
 
-impl From<Line> for Selection {
-    fn from(line: Line) -> Self {
-        let Line { name, version, arch, variants, category, object, why, previous } = line;
+impl Line {
+    /// `arch` is that of a line that names none.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not a selection, for people.
+    pub(super) fn read(self, arch: &Arch) -> Result<Selection, String> {
+        let Self(text, object, unusual) = self;
+        let (category, release) =
+            text.split_once('/').ok_or_else(|| format!("{text:?} has no category"))?;
+        let (name, build) =
+            release.split_once('@').ok_or_else(|| format!("{text:?} has no version"))?;
+        let category = Category::new(category).map_err(|error| error.to_string())?;
+        let name = PackageName::new(name).map_err(|error| error.to_string())?;
+        let (version, variants) = read_build(build)?;
+        let arch = unusual.arch.unwrap_or_else(|| arch.clone());
+        let why = match (unusual.needed_by, unusual.asked) {
+            (Some(needer), None) => Why::NeededBy(needer),
+            (None, asked) => Why::Asked(read_asked(&name, asked.as_deref().unwrap_or_default())?),
+            (Some(_), Some(_)) => return Err(format!("{name} is asked for and needed")),
+        };
+        let previous = unusual.previous.as_deref().map(read_build).transpose()?;
+        let previous = previous.map(|(version, variants)| Previous { version, variants });
         let release = ReleaseId { name, version, arch, variants };
-        Self { release, category, object, why, previous }
+        Ok(Selection { release, category, object, why, previous })
     }
 }
 
-/// Appends a selection as a JSON object. Nothing in it needs to be escaped: names, versions and
-/// specs hold letters, digits and `+ . _ - ~ : @ = , #` alone.
-pub(super) fn write(out: &mut Vec<u8>, selection: &Selection) {
+/// `3.2.1,debug`.
+fn read_build(text: &str) -> Result<(Version, Variants), String> {
+    let mut parts = text.split(',');
+    let version = parts.next().unwrap_or_default().parse::<Version>();
+    let version = version.map_err(|error| error.to_string())?;
+    let variants: Result<Variants, NameError> = parts.map(Variant::new).collect();
+    Ok((version, variants.map_err(|error| error.to_string())?))
+}
+
+/// A spec without its name, or the whole one where that is another package's.
+fn read_asked(name: &PackageName, text: &str) -> Result<Spec, String> {
+    let of_this = text.is_empty() || text.starts_with(['@', ',', '#']);
+    let spec = if of_this { format!("{name}{text}").parse() } else { text.parse::<Spec>() };
+    spec.map_err(|error| error.to_string())
+}
+
+/// Appends a selection as a JSON array. `usual` is the architecture that is left out. Nothing
+/// needs to be escaped: names, versions and specs hold letters, digits and `+ . _ - ~ : @ = , #`
+/// alone.
+pub(super) fn write(out: &mut Vec<u8>, selection: &Selection, usual: &Arch) {
     let Selection { release, category, object, why, previous } = selection;
-    let ReleaseId { name, version: of_release, arch, variants: of_build } = release;
-    put(out, "{\"name\":\"");
-    put(out, name.as_str());
-    put(out, "\",\"version\":\"");
-    version(out, of_release);
-    put(out, "\",\"arch\":\"");
-    put(out, arch.as_str());
-    put(out, "\"");
-    variants(out, of_build);
-    put(out, ",\"category\":\"");
+    put(out, "[\"");
     put(out, category.as_str());
-    put(out, "\",\"object\":\"");
+    put(out, "/");
+    put(out, release.name.as_str());
+    put(out, "@");
+    build(out, &release.version, &release.variants);
+    put(out, "\",\"");
     digits(out, object);
+    put(out, "\"");
+    let mut unusual = Fields { out, any: false };
+    if release.arch != *usual {
+        unusual.field("arch", |out| put(out, release.arch.as_str()));
+    }
     match why {
-        Why::Asked(asked) => {
-            put(out, "\",\"why\":{\"asked\":\"");
-            spec(out, asked);
+        Why::Asked(spec) if spec.name != release.name => {
+            unusual.field("asked", |out| {
+                put(out, spec.name.as_str());
+                asked(out, spec);
+            });
         }
-        Why::NeededBy(needer) => {
-            put(out, "\",\"why\":{\"needed_by\":\"");
-            put(out, needer.as_str());
+        Why::Asked(Spec { pick: Pick::Any, variants, object: None, .. }) if variants.is_empty() => {
+        }
+        Why::Asked(spec) => unusual.field("asked", |out| asked(out, spec)),
+        Why::NeededBy(needer) => unusual.field("needed_by", |out| put(out, needer.as_str())),
+    }
+    if let Some(Previous { version, variants }) = previous {
+        unusual.field("previous", |out| build(out, version, variants));
+    }
+    unusual.end();
+    put(out, "]");
+}
+
+/// The object at the end of a line, which is there when it has a field.
+struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    any: bool,
+}
+
+impl Fields<'_> {
+    fn field(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        put(self.out, if self.any { ",\"" } else { ",{\"" });
+        put(self.out, name);
+        put(self.out, "\":\"");
+        write(self.out);
+        put(self.out, "\"");
+        self.any = true;
+    }
+
+    fn end(self) {
+        if self.any {
+            put(self.out, "}");
         }
     }
-    put(out, "\"}");
-    if let Some(previous) = previous {
-        put(out, ",\"previous\":{\"version\":\"");
-        version(out, &previous.version);
-        put(out, "\"");
-        variants(out, &previous.variants);
-        put(out, "}");
-    }
-    put(out, "}");
 }
 
 fn put(out: &mut Vec<u8>, text: &str) {
@@ -84,34 +149,24 @@ fn put_shown(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a vector takes every byte");
 }
 
-fn version(out: &mut Vec<u8>, version: &Version) {
+/// `1:3.2.1,debug`.
+fn build(out: &mut Vec<u8>, version: &Version, variants: &Variants) {
     if version.epoch() != 0 {
         put_shown(out, format_args!("{}:", version.epoch()));
     }
     put(out, version.text());
-}
-
-fn variants(out: &mut Vec<u8>, variants: &Variants) {
-    let mut before = ",\"variants\":[\"";
     for variant in variants {
-        put(out, before);
+        put(out, ",");
         put(out, variant.as_str());
-        before = "\",\"";
-    }
-    if !variants.is_empty() {
-        put(out, "\"]");
     }
 }
 
-fn spec(out: &mut Vec<u8>, spec: &Spec) {
-    put(out, spec.name.as_str());
+/// A spec behind its name.
+fn asked(out: &mut Vec<u8>, spec: &Spec) {
     match &spec.pick {
         Pick::Any => {}
         Pick::Prefix(prefix) => put_shown(out, format_args!("@{prefix}")),
-        Pick::Exact(exact) => {
-            put(out, "@=");
-            version(out, exact);
-        }
+        Pick::Exact(exact) => put_shown(out, format_args!("@={exact}")),
         Pick::Latest => put(out, "@latest"),
         Pick::Prev => put(out, "@prev"),
     }
@@ -180,7 +235,7 @@ mod tests {
         let release = (name(), version(), variants());
         (release, any::<[u8; 32]>(), why, option::of(previous)).prop_map(
             |((name, version, variants), object, why, previous)| Selection {
-                release: ReleaseId { name, version, arch: Arch::new("all").unwrap(), variants },
+                release: ReleaseId { name, version, arch: Arch::all(), variants },
                 category: Category::new("lib").unwrap(),
                 object: ObjectId::from_bytes(object),
                 why,
@@ -191,15 +246,66 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_is_what_a_selection_writes_of_itself(selection in selection()) {
+        fn a_line_and_back(selection in selection(), usual in "all|amd64") {
+            let usual = Arch::new(&usual).unwrap();
             let mut line = Vec::new();
-            write(&mut line, &selection);
-            prop_assert_eq!(
-                String::from_utf8(line.clone()).unwrap(),
-                serde_json::to_string(&selection).unwrap()
-            );
+            write(&mut line, &selection, &usual);
+            prop_assert!(!line.contains(&b'\n'));
             let read: Line = serde_json::from_slice(&line).unwrap();
-            prop_assert_eq!(Selection::from(read), selection);
+            prop_assert_eq!(read.read(&usual), Ok(selection));
+        }
+    }
+
+    #[test]
+    fn what_is_usual_is_left_out() {
+        let name = PackageName::new("openssl").unwrap();
+        let amd64 = Arch::new("amd64").unwrap();
+        let mut selection = Selection {
+            release: ReleaseId {
+                name: name.clone(),
+                version: "1:3.2.1".parse().unwrap(),
+                arch: amd64.clone(),
+                variants: Variants::new(),
+            },
+            category: Category::new("lib").unwrap(),
+            object: ObjectId::from_bytes([0xab; 32]),
+            why: Why::Asked("openssl".parse().unwrap()),
+            previous: None,
+        };
+        let line = |selection: &Selection| {
+            let mut line = Vec::new();
+            write(&mut line, selection, &amd64);
+            String::from_utf8(line).unwrap().replace(&"ab".repeat(32), "<id>")
+        };
+        assert_eq!(line(&selection), r#"["lib/openssl@1:3.2.1","<id>"]"#);
+        selection.why = Why::Asked("openssl@3.2,debug".parse().unwrap());
+        selection.release.variants.insert(Variant::new("debug").unwrap());
+        selection.previous =
+            Some(Previous { version: "3.1".parse().unwrap(), variants: Variants::new() });
+        let unusual = r#"{"asked":"@3.2,debug","previous":"3.1"}"#;
+        assert_eq!(line(&selection), format!(r#"["lib/openssl@1:3.2.1,debug","<id>",{unusual}]"#));
+        selection.why = Why::NeededBy(PackageName::new("curl").unwrap());
+        selection.previous = None;
+        selection.release.arch = Arch::all();
+        let unusual = r#"{"arch":"all","needed_by":"curl"}"#;
+        assert_eq!(line(&selection), format!(r#"["lib/openssl@1:3.2.1,debug","<id>",{unusual}]"#));
+    }
+
+    #[test]
+    fn what_is_no_selection_is_refused() {
+        let id = "ab".repeat(32);
+        for text in
+            ["xz@1", "lib/xz", "lib/@1", "/xz@1", "lib/xz@", "lib/xz@1,", "lib/xz@1/2", "bin/xz@1"]
+        {
+            let line: Line = serde_json::from_str(&format!(r#"["{text}","{id}"]"#)).unwrap();
+            assert!(line.read(&Arch::all()).is_err(), "{text}");
+        }
+        for unusual in
+            [r#"{"asked":"@1@2"}"#, r#"{"asked":"@1","needed_by":"curl"}"#, r#"{"previous":""}"#]
+        {
+            let line = format!(r#"["lib/xz@1","{id}",{unusual}]"#);
+            let line: Line = serde_json::from_str(&line).unwrap();
+            assert!(line.read(&Arch::all()).is_err(), "{unusual}");
         }
     }
 }
