@@ -26,6 +26,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,9 +131,19 @@ pub struct Shown {
     pub view: Arc<View>,
     /// Every release, for `<package>@<version>`.
     pub catalog: Arc<Catalog>,
-    /// Every generation, for `.generations`.
+    /// Every generation, for `.generations`. The empty state before the first, 0, is there too.
     pub generations: Arc<BTreeSet<GenerationNumber>>,
 }
+
+impl Shown {
+    /// The numbers in `.generations`, ascending.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = GenerationNumber> {
+        iter::once(EMPTY).chain(self.generations.iter().copied())
+    }
+}
+
+/// The state before the first generation.
+pub(crate) const EMPTY: GenerationNumber = GenerationNumber(0);
 
 /// What the kernel must be told after a change, in this order: entries, then lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

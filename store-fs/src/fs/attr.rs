@@ -213,7 +213,7 @@ impl<D: Disk> DynFs<D> {
                 let view = snapshot.view(&self.store, directory)?;
                 2 + count(view.list(dir).map_or(0, |packages| packages.len()))
             }
-            (Role::Generations, _) => 2 + count(snapshot.shown.generations.len()),
+            (Role::Generations, _) => 2 + count(snapshot.shown.numbers().count()),
             (Role::View(VirtualDir::Bin | VirtualDir::So) | Role::Objects | Role::Empty, _) => 2,
         };
         Ok(directory_attr(ino, links))

@@ -169,8 +169,8 @@ impl<D: Disk> DynFs<D> {
                     .collect())
             }
             (Role::Generations, _) => {
-                let numbers = snapshot.shown.generations.iter();
-                Ok(directories(numbers.map(ToString::to_string).collect()))
+                let numbers = snapshot.shown.numbers();
+                Ok(directories(numbers.map(|number| number.to_string()).collect()))
             }
             (Role::Objects | Role::Empty, _) => Ok(Vec::new()),
         }

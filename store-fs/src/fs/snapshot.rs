@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use resolver::{
-    Catalog, Category, ObjectId, Pick, Release, Selection, Spec, View, VirtualDir, Why,
+    Catalog, Category, ObjectId, Pick, Release, Selection, Selections, Spec, View, VirtualDir, Why,
 };
 
 use super::list::Line;
 use super::place::{Directory, FrozenName, TreeName};
-use super::{FsError, Ino, Shown};
+use super::{EMPTY, FsError, Ino, Shown};
 use crate::{Disk, Store};
 
 /// Compiled views of frozen trees that are kept.
@@ -133,7 +133,7 @@ impl Snapshot {
     /// The releases that a name in `.generations` puts in; `None` when the name is a miss: no such
     /// generation or release, or not written in the one canonical way.
     pub(super) fn put_in(&self, name: &FrozenName) -> Option<Vec<&Arc<Release>>> {
-        if !self.shown.generations.contains(&name.number) {
+        if name.number != EMPTY && !self.shown.generations.contains(&name.number) {
             return None;
         }
         let Some(text) = &name.releases else { return Some(Vec::new()) };
@@ -160,7 +160,10 @@ impl Snapshot {
         if let Some(view) = self.frozen.get(name.slot) {
             return Ok(view);
         }
-        let mut selections = store.generation(name.number)?.system;
+        let mut selections = match name.number {
+            EMPTY => Selections::default(),
+            number => store.generation(number)?.system,
+        };
         for release in put_in {
             let spec = Spec {
                 name: release.id.name.clone(),

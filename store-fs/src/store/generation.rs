@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"record":"generation","version":1}
-//! {"number":18,"parent":17,"at":1700000000,"cause":{...},"providers":{...},"arch":"amd64","selections":2}
+//! {"number":18,"parent":17,"at":1700000000,"cause":{...},"arch":"amd64",...,"selections":2}
 //! ["lib/openssl@3.2.1","<64 digits>",{"asked":"@3.2"}]
 //! ["lib/zlib@1.3","<64 digits>"]                             one line each, by package name
 //! {"blake3":"..."}

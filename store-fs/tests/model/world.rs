@@ -2,6 +2,7 @@
 //! asked for. It knows no inode, no cache and no view.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
 use resolver::{Category, ObjectId, Release, Selections};
 
@@ -45,7 +46,9 @@ impl World {
         for release in &self.releases {
             self.object(&mut paths, &format!(".objects/{}", release.object), &release.object);
         }
-        directory(&mut paths, ".generations", self.generations.keys().map(u64::to_string));
+        let numbers = iter::once(0).chain(self.generations.keys().copied());
+        directory(&mut paths, ".generations", numbers.map(|number| number.to_string()));
+        self.tree(&mut paths, ".generations/0", &Selections::default(), false);
         for (number, selections) in &self.generations {
             self.tree(&mut paths, &format!(".generations/{number}"), selections, false);
         }
