@@ -48,18 +48,25 @@ pub(crate) fn read(text: &str) -> Result<(Vec<Spec>, Providers), CommandError> {
         .iter()
         .map(|(name, value)| {
             PackageName::new(name)?;
-            Ok(spec_text(name, value).parse::<Spec>()?)
+            let text = spec_text(name, value).ok_or_else(|| {
+                CommandError::usage(format!("{value:?} is no version of {name}"))
+                    .hint("write \"3.2\", \"=3.2.1,debug\", \"*\", \"*,debug\" or \"#a94e\"")
+            })?;
+            Ok(text.parse::<Spec>()?)
         })
         .collect::<Result<_, CommandError>>()?;
     Ok((specs, file.providers.unwrap_or_default()))
 }
 
-/// `xz`, `5.8,debug` -> `xz@5.8,debug`.
-fn spec_text(name: &str, value: &str) -> String {
+/// `xz`, `5.8,debug` -> `xz@5.8,debug`; `None` when only the two together would mean something.
+fn spec_text(name: &str, value: &str) -> Option<String> {
     match value.strip_prefix(ANY) {
-        Some(rest) => format!("{name}{rest}"),
-        None if value.starts_with('#') => format!("{name}{value}"),
-        None => format!("{name}@{value}"),
+        Some(rest) if rest.is_empty() || rest.starts_with([',', '#']) => {
+            Some(format!("{name}{rest}"))
+        }
+        Some(_) => None,
+        None if value.starts_with('#') => Some(format!("{name}{value}")),
+        None => Some(format!("{name}@{value}")),
     }
 }
 
@@ -109,7 +116,7 @@ mod tests {
             ("#a94e", "xz#a94e"),
             ("3.2#a94e", "xz@3.2#a94e"),
         ] {
-            assert_eq!(spec_text("xz", value), text);
+            assert_eq!(spec_text("xz", value).as_deref(), Some(text));
         }
     }
 
@@ -121,6 +128,8 @@ mod tests {
             "[packages]\n'../x' = '1'",
             "[packages]\nxz = ''",
             "[packages]\nxz = 1",
+            "[packages]\nx = '*z'",
+            "[packages]\nxz = '*@1'",
             "[providers.command]\nvi = 'vim'\n[x]",
             "\u{0}",
         ] {

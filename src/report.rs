@@ -122,7 +122,7 @@ impl Report {
         body: &T,
     ) -> Result<(), CommandError> {
         let document = Document { schema: format!("dynfs.{command}/1"), body };
-        let text = serde_json::to_string_pretty(&document)
+        let text = serde_json::to_string(&document)
             .map_err(|error| CommandError::new(Kind::Failed, "writing JSON").because(&error))?;
         self.data(&format!("{text}\n"))
     }

@@ -1,7 +1,8 @@
 //! All releases in a store, in memory, with indexes so that no question scans the whole.
 //! Never decides what is selected.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -23,6 +24,7 @@ pub struct Catalog {
     host: Arch,
     packages: BTreeMap<PackageName, Vec<Arc<Release>>>,
     releases: usize,
+    unreadable: BTreeMap<PackageName, BTreeSet<ReleaseId>>,
     categories: BTreeMap<Category, usize>,
     commands: NameIndex<CommandName>,
     sonames: NameIndex<Soname>,
@@ -60,6 +62,7 @@ impl Catalog {
             host,
             packages: BTreeMap::new(),
             releases: 0,
+            unreadable: BTreeMap::new(),
             categories: BTreeMap::new(),
             commands: NameIndex::default(),
             sonames: NameIndex::default(),
@@ -100,6 +103,9 @@ impl Catalog {
             *self.categories.entry(release.category.clone()).or_default() += 1;
         }
         self.index(&release, NameIndex::add, NameIndex::add, NameIndex::add);
+        if let Some(unreadable) = self.unreadable.get_mut(&id.name) {
+            unreadable.remove(id);
+        }
         self.packages.entry(id.name.clone()).or_default().insert(at, release);
         self.releases += 1;
         Ok(true)
@@ -122,6 +128,50 @@ impl Catalog {
         self.index(&release, NameIndex::take, NameIndex::take, NameIndex::take);
         self.releases -= 1;
         Some(release)
+    }
+
+    /// Notes a release that is in the store and of which nothing but its name can be read. It is
+    /// in no list and no index; a choice in which it could have been chosen is refused, since
+    /// another release in its place would be a silent step back.
+    pub fn insert_unreadable(&mut self, id: ReleaseId) {
+        if self.get(&id).is_none() {
+            self.unreadable.entry(id.name.clone()).or_default().insert(id);
+        }
+    }
+
+    /// Whether [`Catalog::insert_unreadable`] noted this release.
+    #[must_use]
+    pub fn is_unreadable(&self, id: &ReleaseId) -> bool {
+        self.unreadable.get(&id.name).is_some_and(|ids| ids.contains(id))
+    }
+
+    /// The releases of a package that are there and cannot be read, oldest version first.
+    pub fn unreadable(&self, name: &PackageName) -> impl DoubleEndedIterator<Item = &ReleaseId> {
+        self.unreadable.get(name).into_iter().flatten()
+    }
+
+    /// The newest release that `spec` could mean if it could be read, where none of those that can
+    /// be is newer.
+    #[must_use]
+    pub fn unreadable_match(&self, spec: &Spec) -> Option<&ReleaseId> {
+        let best = self.matching(spec).first().map(|release| &release.id.version);
+        if spec.object.is_some() && best.is_some() {
+            return None;
+        }
+        let means = |id: &&ReleaseId| match &spec.pick {
+            Pick::Any | Pick::Latest => true,
+            Pick::Exact(version) => id.version == *version,
+            Pick::Prefix(prefix) => {
+                let proper = best.is_some_and(|best| prefix.matches(best));
+                prefix.matches(&id.version) || !proper && prefix.matches_early(&id.version)
+            }
+            // What was selected before is known by its name.
+            Pick::Prev => false,
+        };
+        self.unreadable(&spec.name)
+            .rev()
+            .filter(|id| spec.means_build(id) && best.is_none_or(|best| *best <= id.version))
+            .find(means)
     }
 
     /// Tells every index of this release: `add` or `take`, once for each kind of key.
@@ -248,7 +298,7 @@ impl Catalog {
         let (native, foreign): (Vec<_>, Vec<_>) = self
             .releases(&spec.name)
             .iter()
-            .filter(|release| release.id.variants == spec.variants)
+            .filter(|release| spec.means_build(&release.id))
             .filter(|release| spec.object.as_ref().is_none_or(|o| o.matches(&release.object)))
             .partition(|release| self.is_native(release));
         let mut best = self.picked(&spec.pick, native);
@@ -273,6 +323,29 @@ impl Catalog {
             b.id.version.cmp(&a.id.version).then_with(|| rank(b).cmp(&rank(a)))
         });
         from
+    }
+
+    /// All releases of the package, those of the versions nearest to the one in `spec` first; the
+    /// newest first when it names none.
+    #[must_use]
+    pub fn nearest(&self, spec: &Spec) -> Vec<ReleaseId> {
+        let releases = self.releases(&spec.name);
+        let wanted = match &spec.pick {
+            Pick::Exact(version) => Some(version.clone()),
+            Pick::Prefix(prefix) => prefix.to_string().parse().ok(),
+            Pick::Any | Pick::Latest | Pick::Prev => None,
+        };
+        let newer = wanted.map_or(releases.len(), |wanted| {
+            releases.partition_point(|release| release.id.version < wanted)
+        });
+        let (below, above) = releases.split_at(newer);
+        let (mut below, mut above) = (below.iter().rev(), above.iter());
+        let mut found = Vec::with_capacity(releases.len());
+        while found.len() < releases.len() {
+            found.extend(below.next().map(|release| release.id.clone()));
+            found.extend(above.next().map(|release| release.id.clone()));
+        }
+        found
     }
 
     /// How many releases there are.

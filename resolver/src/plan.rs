@@ -102,6 +102,35 @@ pub enum Note {
     },
     /// Several selected packages provide the same name.
     Contested(Contested),
+    /// A package that was asked to provide what several have is in no contest.
+    Uncontested {
+        /// The package.
+        package: PackageName,
+    },
+    /// A package that a file records as a provider does not have the name.
+    Unheard {
+        /// `command` or `soname`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The package.
+        package: PackageName,
+    },
+    /// Selected releases whose records cannot be read, so that nobody knows what they need.
+    Unknown {
+        /// The releases, by name.
+        releases: Vec<ReleaseId>,
+    },
+    /// The only releases that have a needed soname are of variants, which only come when they are
+    /// asked for; the system's is expected.
+    VariantOnly {
+        /// Who needs it.
+        release: ReleaseId,
+        /// What is needed.
+        soname: crate::Soname,
+        /// A release that has it.
+        variant: ReleaseId,
+    },
     /// The release is selected already.
     Already {
         /// The release.
@@ -175,6 +204,12 @@ pub enum Refusal {
     /// A generation names a release that the catalog does not have. Exit code 7.
     #[error("{release} is missing from the store")]
     Missing {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// The record of a release that is meant, or could be, cannot be read. Exit code 7.
+    #[error("what the store says of {release} cannot be read")]
+    Unreadable {
         /// The release.
         release: ReleaseId,
     },

@@ -7,7 +7,8 @@ use core::str::FromStr;
 
 use crate::hash::HASH_LEN;
 use crate::{
-    NameError, ObjectId, PackageName, Variant, Variants, Version, VersionError, VersionPrefix,
+    NameError, ObjectId, PackageName, ReleaseId, Variant, Variants, Version, VersionError,
+    VersionPrefix,
 };
 
 /// Longest spec or need, in bytes: what names of releases and their variants can use, and more.
@@ -36,7 +37,7 @@ pub struct Spec {
     /// Which version.
     pub pick: Pick,
     /// Exactly these variants: none means the plain build, since a variant is chosen only when it
-    /// is asked for.
+    /// is asked for. See [`Spec::means_build`].
     pub variants: Variants,
     /// The first hexadecimal digits of the object, after `#`; ambiguity is an error.
     pub object: Option<ObjectPrefix>,
@@ -81,6 +82,20 @@ impl ObjectPrefix {
     #[must_use]
     pub fn matches(&self, object: &ObjectId) -> bool {
         object.to_string().starts_with(&self.0)
+    }
+}
+
+impl Spec {
+    /// Whether a release is the build that was asked for, whatever its version: exactly these
+    /// variants, among which the architecture may be named too. Who names an object and no variant
+    /// means whatever build that is.
+    #[must_use]
+    pub fn means_build(&self, id: &ReleaseId) -> bool {
+        if self.object.is_some() && self.variants.is_empty() {
+            return true;
+        }
+        let is_arch = |v: &&Variant| v.as_str() == id.arch.as_str() && !id.variants.contains(*v);
+        self.variants.iter().filter(|variant| !is_arch(variant)).eq(&id.variants)
     }
 }
 

@@ -8,8 +8,7 @@
 //! A step has one of `select` (with `providers`), `unselect`, `apply`, `restore` (number of an
 //! earlier step, 0 is empty); and `selected`, or `refused` with its `kind`. `commands` and
 //! `sonames` are the providers of an `apply`. `remove_first` takes a release out of the store
-//! before the
-//! step, then `add_first` puts one in.
+//! before the step, `damage_first` makes one unreadable, then `add_first` puts one in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +40,7 @@ struct Step {
     #[serde(default)]
     sonames: BTreeMap<Soname, PackageName>,
     remove_first: Option<String>,
+    damage_first: Option<String>,
     add_first: Option<String>,
     selected: Option<Vec<String>>,
     #[serde(default)]
@@ -103,6 +103,11 @@ fn check(at: &str, catalog: &mut Catalog, states: &[Selections], step: &Step) ->
     if let Some(line) = &step.remove_first {
         assert!(catalog.remove(&release(line).id).is_some(), "{at}: nothing to remove");
     }
+    if let Some(line) = &step.damage_first {
+        let damaged = catalog.remove(&release(line).id);
+        let damaged = damaged.unwrap_or_else(|| panic!("{at}: nothing to damage"));
+        catalog.insert_unreadable(damaged.id.clone());
+    }
     if let Some(line) = &step.add_first {
         catalog.insert(Arc::new(release(line))).unwrap_or_else(|e| panic!("{at}: {e}"));
     }
@@ -160,5 +165,5 @@ fn every_scenario() {
         files += 1;
     }
     assert_eq!(failed, [""; 0], "these went wrong, as said above");
-    assert!(files >= 28, "only {files} scenarios");
+    assert!(files >= 31, "only {files} scenarios");
 }

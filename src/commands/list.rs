@@ -75,6 +75,9 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::List) -> Result<(), Com
         None => state.catalog.packages().flat_map(|(_, all)| all.iter().cloned()).collect(),
     };
     if let Some(name) = package.as_ref().filter(|_| releases.is_empty()) {
+        if let Some(id) = state.catalog.unreadable(name).next_back() {
+            return Err(state.damage_to(&store, id).into());
+        }
         let similar = state.catalog.similar(name.as_str());
         return Err(Refusal::UnknownPackage { name: name.clone(), similar }.into());
     }
@@ -125,6 +128,15 @@ fn mark(release: &Release, selections: Option<&Selections>) -> &'static str {
     }
 }
 
+/// Version and variants, and the architecture where that tells two apart.
+fn build(release: &Release, all: &[Arc<Release>]) -> String {
+    let text = render::version(&release.id);
+    match all.iter().filter(|other| render::version(&other.id) == text).count() {
+        1 => text,
+        _ => format!("{text},{}", release.id.arch),
+    }
+}
+
 /// A line a release, numbered.
 fn one(releases: &[Arc<Release>], selections: Option<&Selections>) -> String {
     let rows: Vec<[String; 5]> = releases
@@ -134,7 +146,7 @@ fn one(releases: &[Arc<Release>], selections: Option<&Selections>) -> String {
             [
                 mark(release, selections).to_owned(),
                 (index + 1).to_string(),
-                render::version(&release.id),
+                build(release, releases),
                 render::short(release.object),
                 format!("{} {}", release.origin.kind, release.origin.name),
             ]

@@ -21,6 +21,9 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Remove) -> Result<(), C
     let state = run.state(&store)?;
     let mut releases = Vec::new();
     for spec in &specs {
+        if let Some(id) = state.catalog.unreadable_match(spec) {
+            return Err(state.damage_to(&store, id).into());
+        }
         let id = only(&state.catalog, spec)?;
         if !releases.contains(&id) {
             releases.push(id);

@@ -37,6 +37,14 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Show) -> Result<(), Com
     let store = run.open()?;
     let state = run.state(&store)?;
     let matching = state.catalog.matching(&spec);
+    if let Some(id) = state.catalog.unreadable_match(&spec) {
+        return Err(state.damage_to(&store, id).into());
+    }
+    if spec.object.is_some() && matching.iter().any(|release| release.object != matching[0].object)
+    {
+        let candidates = matching.iter().map(|release| release.id.clone()).collect();
+        return Err(Refusal::Ambiguous { spec, candidates }.into());
+    }
     let Some(release) = choose(&matching, &spec, &state) else {
         return Err(unknown(&state.catalog, &spec));
     };
@@ -85,7 +93,7 @@ pub(super) fn unknown(catalog: &Catalog, spec: &Spec) -> CommandError {
             Refusal::UnknownPackage { name: spec.name.clone(), similar }.into()
         }
         false => {
-            let available = releases.iter().rev().map(|release| release.id.clone()).collect();
+            let available = catalog.nearest(spec);
             Refusal::NoRelease { spec: spec.clone(), available }.into()
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use resolver::catalog::CatalogError;
 use resolver::{Catalog, GenerationNumber, Release, ReleaseId, View};
 use store_fs::{Disk, StoreError};
 
@@ -20,6 +21,7 @@ impl<D: Disk> Engine<D> {
         let mut catalog = Catalog::clone(&inner.state.catalog);
         let is_new = catalog.insert(Arc::new(release.clone()))?;
         if is_new {
+            inner.state.check_content(&self.store, release)?;
             self.promise(&names_of(release))?;
         }
         inner.stale = true;
@@ -98,6 +100,32 @@ impl<D: Disk> Engine<D> {
 }
 
 impl super::State {
+    /// Refuses a release that a generation selects with other content, which is possible only when
+    /// its record was lost: then undo would bring something else back than was there. The older
+    /// generations are read only when the record is known to be damaged; one that cannot be read
+    /// says nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Catalog`].
+    fn check_content<D: Disk>(
+        &self,
+        store: &store_fs::Store<D>,
+        release: &Release,
+    ) -> Result<(), EngineError> {
+        let current = self.current.number;
+        let damaged = self.catalog.is_unreadable(&release.id);
+        let older = self.generations.iter().rev().filter(|number| damaged && **number != current);
+        for number in std::iter::once(&current).chain(older) {
+            let Ok(system) = self.selections(store, *number) else { continue };
+            let selected = system.packages.get(&release.id.name);
+            if selected.is_some_and(|s| s.release == release.id && s.object != release.object) {
+                return Err(CatalogError::OtherContent { id: release.id.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses when a kept generation selects one of the releases.
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use resolver::history::{redo_target, undo_target};
 use resolver::{
-    Action, Arch, Catalog, Cause, Generation, GenerationNumber, Note, Plan, Request, Selections,
-    Timestamp, plan,
+    Action, Arch, Catalog, Cause, Generation, GenerationNumber, Note, Plan, Refusal, ReleaseId,
+    Request, Selections, Timestamp, plan,
 };
 use store_fs::{Disk, Store, StoreError};
 
@@ -64,6 +64,19 @@ fn blank(number: GenerationNumber) -> Generation {
     }
 }
 
+/// Fails when the tree of a release that would come cannot be read: what is there must not give
+/// way to an error. Its files are not read.
+fn check_objects<D: Disk>(store: &Store<D>, plan: &Plan) -> Result<(), StoreError> {
+    for change in &plan.changes {
+        if change.to.is_some()
+            && let Some(selection) = plan.next.packages.get(&change.package)
+        {
+            store.object(&selection.object)?;
+        }
+    }
+    Ok(())
+}
+
 impl State {
     /// Reads it. Damage to the newest generation is not an error here: much can be said and done
     /// without it, and everything that cannot asks [`State::whole`].
@@ -105,6 +118,24 @@ impl State {
     /// [`NewestDamaged`].
     pub fn whole(&self) -> Result<(), NewestDamaged> {
         self.newest_damaged.clone().map_or(Ok(()), Err)
+    }
+
+    /// The damage to the record of a release that [`Catalog::is_unreadable`].
+    #[must_use]
+    pub fn damage_to<D: Disk>(&self, store: &Store<D>, id: &ReleaseId) -> StoreError {
+        let wanted = store.record_path(id).unwrap_or_default();
+        let found = self.damaged.iter().find_map(|error| match error {
+            StoreError::Damaged { path, reason } if *path == wanted => {
+                Some(StoreError::Damaged { path: path.clone(), reason: reason.clone() })
+            }
+            StoreError::NewerFormat { path, found, known } if *path == wanted => {
+                let (path, found, known) = (path.clone(), *found, *known);
+                Some(StoreError::NewerFormat { path, found, known })
+            }
+            _ => None,
+        });
+        let reason = "it cannot be read".into();
+        found.unwrap_or(StoreError::Damaged { path: wanted, reason })
     }
 
     /// What the user should be told of a plan. Whoever applies a file knows that most of it is
@@ -191,7 +222,13 @@ impl State {
                 unreachable!("edits of the catalog are not planned")
             }
         };
-        Ok((plan(&self.catalog, &self.current.system, &request)?, action))
+        let plan = plan(&self.catalog, &self.current.system, &request);
+        let plan = plan.map_err(|refusal| match refusal {
+            Refusal::Unreadable { release } => self.damage_to(store, &release).into(),
+            refusal => EngineError::from(refusal),
+        })?;
+        check_objects(store, &plan)?;
+        Ok((plan, action))
     }
 
     fn back_to<D: Disk>(

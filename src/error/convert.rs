@@ -57,7 +57,9 @@ impl From<Refusal> for CommandError {
                 let hint = "name what must change in the same command; dynfs add what is missing";
                 (Kind::Refused, hint.to_owned())
             }
-            Refusal::Missing { .. } => (Kind::Integrity, "dynfs fsck".to_owned()),
+            Refusal::Missing { .. } | Refusal::Unreadable { .. } => {
+                (Kind::Integrity, "dynfs fsck".to_owned())
+            }
             Refusal::Twice { .. } => (Kind::Usage, "name each package once".to_owned()),
             _ => (Kind::Failed, "dynfs list".to_owned()),
         };
@@ -72,8 +74,16 @@ fn nearest(similar: &[PackageName]) -> String {
     }
 }
 
+/// With the architecture where two would look alike without.
 fn releases(ids: &[ReleaseId]) -> String {
-    join(ids, ", ")
+    let text = |id: &ReleaseId| {
+        let alike = ids.iter().filter(|other| other.to_string() == id.to_string()).count();
+        match alike {
+            1 => id.to_string(),
+            _ => format!("{id},{}", id.arch),
+        }
+    };
+    join(&ids.iter().map(text).collect::<Vec<_>>(), ", ")
 }
 
 /// The first few of them as one text.

@@ -33,10 +33,12 @@ pub enum StoreError {
         /// In what way.
         reason: String,
     },
-    /// The store was written by a newer format.
-    #[error("the store has format {found}, this program knows up to {known}")]
+    /// The store, or a record in it, was written in a newer format.
+    #[error("{} has format {found}, and this program knows up to {known}", path.display())]
     NewerFormat {
-        /// The version in the store.
+        /// The file.
+        path: PathBuf,
+        /// The version in it.
         found: u32,
         /// The newest version known here.
         known: u32,

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `format-damaged` | the format record does not hold what it promises |
 //! | `generation-damaged`, `release-damaged`, `object-damaged` | so does such a file |
+//! | `generation-newer`, `release-newer` | a newer dynfs wrote it: this one cannot read it |
 //! | `generation-dangling` | a generation selects a release or object that is not there |
 //! | `release-dangling` | a release's object is not there |
 //! | `release-conflict` | two releases cannot both be in the catalog |
@@ -217,6 +218,9 @@ impl<'a, D: Disk> Check<'a, D> {
 fn reason(error: StoreError) -> String {
     match error {
         StoreError::Damaged { reason, .. } => reason,
+        StoreError::NewerFormat { found, known, .. } => {
+            format!("it has format {found}, and this program knows up to {known}")
+        }
         StoreError::Io { action, source, .. } => format!("{action} it failed: {source}"),
         other => other.to_string(),
     }

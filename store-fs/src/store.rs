@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use resolver::{BlobId, ObjectId};
+use rustix::io::Errno;
 
 use crate::digest::Outboard;
 use crate::disk::{Caching, Lock, Locking, TMP_DIR};
@@ -225,10 +226,7 @@ pub(crate) fn read_format<D: Disk>(disk: &D) -> Result<Format, StoreError> {
     let path = Path::new(path::FORMAT);
     let bytes = read_file(disk, path, record::FORMAT.len_max)?
         .ok_or_else(|| StoreError::Absent { path: disk.root().to_owned() })?;
-    Format::decode(&bytes).map_err(|error| match error {
-        StoreError::Damaged { reason, .. } => damaged(disk, path, reason),
-        other => other,
-    })
+    Format::decode(&bytes).map_err(|error| located(disk, path, error))
 }
 
 pub(crate) fn io_error<D: Disk>(
@@ -244,6 +242,18 @@ pub(crate) fn damaged<D: Disk>(disk: &D, path: &Path, reason: impl Into<String>)
     StoreError::Damaged { path: disk.root().join(path), reason: reason.into() }
 }
 
+/// The error of a record with its place in the file system instead of in the store.
+pub(crate) fn located<D: Disk>(disk: &D, path: &Path, error: StoreError) -> StoreError {
+    let path = disk.root().join(path);
+    match error {
+        StoreError::Damaged { reason, .. } => StoreError::Damaged { path, reason },
+        StoreError::NewerFormat { found, known, .. } => {
+            StoreError::NewerFormat { path, found, known }
+        }
+        other => other,
+    }
+}
+
 fn write_temp<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<D::Temp, StoreError> {
     let mut temp = disk.temp().map_err(|error| io_error(disk, "creating", path, error))?;
     disk.write(&mut temp, bytes).map_err(|error| io_error(disk, "writing", path, error))?;
@@ -254,13 +264,18 @@ fn write_temp<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<D::Temp, S
 ///
 /// # Errors
 ///
-/// [`StoreError::Damaged`] when it is longer or gets shorter meanwhile; [`StoreError::Io`].
+/// [`StoreError::Damaged`] when it is longer, is no file, or gets shorter meanwhile;
+/// [`StoreError::Io`].
 pub(crate) fn read_file<D: Disk>(
     disk: &D,
     path: &Path,
     len_max: u64,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let reading = |error| io_error(disk, "reading", path, error);
+    let reading = |error: io::Error| match Errno::from_io_error(&error) {
+        // Links are not followed.
+        Some(Errno::ISDIR | Errno::LOOP) => damaged(disk, path, "it is not a file"),
+        _ => io_error(disk, "reading", path, error),
+    };
     let Some(file) = disk.open_file(path).map_err(reading)? else { return Ok(None) };
     let len = disk.len(&file).map_err(reading)?;
     if len > len_max {

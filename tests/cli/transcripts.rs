@@ -44,6 +44,7 @@ transcripts! {
     bad_sources,
     damaged_files,
     damaged_newest,
+    damaged_releases,
     damaged_store,
     first_steps,
     removing,

@@ -63,7 +63,7 @@ d select demo@1.0 >&2
 cat "$mount/app/demo/share/version"
 d select demo@2.0 >&2
 cat "$mount/app/demo/share/version"
-kill -9 "$(d --json status | sed -n 's/.*"server": \([0-9]*\).*/\1/p')"
+kill -9 "$(d --json status | sed -n 's/.*"server":\([0-9]*\).*/\1/p')"
 cat "$mount/app/demo@2.0/share/version"
 d umount >&2
 trap - EXIT

@@ -70,6 +70,39 @@ fn matching_is_best_first() {
 }
 
 #[test]
+fn the_nearest_releases_come_first() {
+    let catalog = catalog();
+    let nearest = |spec: &str| {
+        let found = catalog.nearest(&spec.parse().unwrap());
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(nearest("x@3.3")[..3], ["x@3.2.1,debug", "x@3.9", "x@3.2.1"]);
+    assert_eq!(nearest("x@=0.1")[0], "x@3.2~rc1");
+    assert_eq!(nearest("x")[0], "x@1:1.0");
+    assert_eq!(nearest("x").len(), catalog.len());
+    assert_eq!(nearest("y").len(), 0);
+}
+
+#[test]
+fn what_cannot_be_read_is_known_by_its_name() {
+    let mut catalog = catalog();
+    let id = |version: &str| release("x", version, PLAIN).id.clone();
+    catalog.insert_unreadable(id("3.2.5"));
+    catalog.insert_unreadable(id("3.20"));
+    assert!(!catalog.is_unreadable(&id("3.20")), "that one can be read");
+    let meant = |spec: &str| catalog.unreadable_match(&spec.parse().unwrap()).cloned();
+    for spec in ["x@3.2", "x@=3.2.5", "x@3.2.5"] {
+        assert_eq!(meant(spec), Some(id("3.2.5")), "{spec}");
+    }
+    // A newer one that can be read, other builds, and other versions are as good as ever.
+    for spec in ["x", "x@latest", "x@3.20", "x@3.2,debug", "x@=3.2.1", "x@4", "y"] {
+        assert_eq!(meant(spec), None, "{spec}");
+    }
+    catalog.insert(release("x", "3.2.5", PLAIN)).unwrap();
+    assert_eq!(catalog.unreadable_match(&"x@3.2".parse().unwrap()), None);
+}
+
+#[test]
 fn insert_twice_and_remove() {
     let mut catalog = catalog();
     let before = catalog.len();
@@ -137,6 +170,7 @@ fn similar_names() {
         ("zlibb", "zlib"),
         ("cur", "curl"),
         ("nothing", ""),
+        ("crul", "curl"),
         ("", ""),
         (&"a".repeat(300), ""),
     ] {

@@ -19,7 +19,7 @@ impl<'a> Draft<'a> {
             }
             let release = self.resolve(spec)?;
             if self.current.packages.get(&spec.name).is_some_and(|s| s.release == release.id) {
-                self.already.push(Note::Already { release: release.id.clone() });
+                self.notes.push(Note::Already { release: release.id.clone() });
             }
             self.set(release, Why::Asked(spec.clone()));
             self.fixed.insert(spec.name.clone());
@@ -28,8 +28,10 @@ impl<'a> Draft<'a> {
     }
 
     fn resolve(&self, spec: &Spec) -> Result<&'a Release, Refusal> {
-        let available = self.catalog.releases(&spec.name);
-        if available.is_empty() {
+        if let Some(release) = self.catalog.unreadable_match(spec) {
+            return Err(Refusal::Unreadable { release: release.clone() });
+        }
+        if self.catalog.releases(&spec.name).is_empty() {
             let similar = self.catalog.similar(spec.name.as_str());
             return Err(Refusal::UnknownPackage { name: spec.name.clone(), similar });
         }
@@ -45,10 +47,9 @@ impl<'a> Draft<'a> {
                     release: foreign.id.clone(),
                     host: self.catalog.host().clone(),
                 },
-                None => Refusal::NoRelease {
-                    spec: spec.clone(),
-                    available: available.iter().rev().map(|release| release.id.clone()).collect(),
-                },
+                None => {
+                    Refusal::NoRelease { spec: spec.clone(), available: self.catalog.nearest(spec) }
+                }
             });
         };
         if spec.object.is_some() && native.iter().any(|release| release.object != best.object) {
@@ -72,7 +73,13 @@ impl<'a> Draft<'a> {
             Some(previous) => (&previous.version, &previous.variants),
             None => return Ok(Vec::new()),
         };
-        let asked = |r: &Release| spec.variants.is_empty() || r.id.variants == spec.variants;
+        let unreadable = self.catalog.unreadable(&spec.name);
+        if let Some(release) =
+            unreadable.into_iter().find(|id| id.version == *version && id.variants == *variants)
+        {
+            return Err(Refusal::Unreadable { release: release.clone() });
+        }
+        let asked = |r: &Release| spec.variants.is_empty() || spec.means_build(&r.id);
         let found = self.catalog.releases(&spec.name).iter().map(|release| &**release);
         Ok(found
             .filter(|r| r.id.version == *version && r.id.variants == *variants && asked(r))

@@ -6,7 +6,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Change, Contested, selected};
+use super::{Change, Contested, Note, selected};
 use crate::{Catalog, CommandName, PackageName, Providers, Release, Selections, Soname};
 
 /// Whose word counts before that of the present provider.
@@ -19,14 +19,15 @@ pub(super) enum Preference<'a> {
     Restored(&'a Providers),
 }
 
-/// Records the winners of all contests in `next`; answers the contests that are new.
+/// Records the winners of all contests in `next`; answers the contests that are new, and the wishes
+/// that came to nothing.
 pub(super) fn decide(
     catalog: &Catalog,
     current: &Selections,
     next: &mut Selections,
     changes: &[Change],
     preference: &Preference<'_>,
-) -> Vec<Contested> {
+) -> Vec<Note> {
     let mut commands: BTreeSet<&CommandName> = current.providers.commands.keys().collect();
     let mut sonames: BTreeSet<&Soname> = current.providers.sonames.keys().collect();
     let mut touch = |release: &crate::ReleaseId| {
@@ -57,6 +58,7 @@ pub(super) fn decide(
         let held = current.providers.commands.get(command).or(before.first());
         let winner = winner(&after, preference, wish, held);
         record(&mut next.providers.commands, command, &after, winner.as_ref());
+        notes.extend(unheard(preference, "command", command, &after, wish));
         notes.extend(note("command", command, &before, after, winner, held));
     }
     for soname in sonames {
@@ -66,9 +68,30 @@ pub(super) fn decide(
         let held = current.providers.sonames.get(soname).or(before.first());
         let winner = winner(&after, preference, wish, held);
         record(&mut next.providers.sonames, soname, &after, winner.as_ref());
+        notes.extend(unheard(preference, "soname", soname, &after, wish));
         notes.extend(note("soname", soname, &before, after, winner, held));
     }
+    if let Preference::Packages(packages) = preference {
+        let Providers { commands, sonames } = &next.providers;
+        let wins =
+            |name: &PackageName| commands.values().chain(sonames.values()).any(|w| w == name);
+        let idle = packages.iter().filter(|name| !wins(name)).cloned();
+        notes.extend(idle.map(|package| Note::Uncontested { package }));
+    }
     notes
+}
+
+/// A record in a file that names a package without that name.
+fn unheard(
+    preference: &Preference<'_>,
+    kind: &'static str,
+    name: &impl fmt::Display,
+    after: &[PackageName],
+    wish: Option<&PackageName>,
+) -> Option<Note> {
+    let wish = wish.filter(|wish| !after.contains(wish))?.clone();
+    let asked = matches!(preference, Preference::Records(_));
+    asked.then(|| Note::Unheard { kind, name: name.to_string(), package: wish })
 }
 
 fn names<'a>(chosen: impl Iterator<Item = selected::Chosen<'a>>) -> Vec<PackageName> {
@@ -112,11 +135,11 @@ fn note(
     after: Vec<PackageName>,
     winner: Option<PackageName>,
     held: Option<&PackageName>,
-) -> Option<Contested> {
+) -> Option<Note> {
     let winner = winner.filter(|_| after.len() > 1)?;
     let new = before.len() < 2
         || held != Some(&winner)
         || after.iter().any(|name| !before.contains(name));
     let losers = after.into_iter().filter(|name| *name != winner).collect();
-    new.then(|| Contested { kind, name: name.to_string(), winner, losers })
+    new.then(|| Note::Contested(Contested { kind, name: name.to_string(), winner, losers }))
 }

@@ -7,7 +7,9 @@ use super::contest::{self, Preference};
 use super::{Change, Note, Plan, Refusal};
 use crate::catalog::nearest;
 use crate::generation::Previous;
-use crate::{Catalog, PackageName, Release, Selection, Selections, SharedMap, Soname, Why};
+use crate::{
+    Catalog, PackageName, Release, ReleaseId, Selection, Selections, SharedMap, Soname, Why,
+};
 
 /// Selections on their way from `current` to the next ones.
 pub(super) struct Draft<'a> {
@@ -22,7 +24,7 @@ pub(super) struct Draft<'a> {
     pub(super) moves: BTreeMap<PackageName, u32>,
     /// Sonames that an open package had before it was set, and has no more.
     pub(super) lost: BTreeMap<PackageName, BTreeSet<&'a Soname>>,
-    pub(super) already: Vec<Note>,
+    pub(super) notes: Vec<Note>,
 }
 
 impl<'a> Draft<'a> {
@@ -35,7 +37,7 @@ impl<'a> Draft<'a> {
             open: BTreeSet::new(),
             moves: BTreeMap::new(),
             lost: BTreeMap::new(),
-            already: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -73,6 +75,12 @@ impl<'a> Draft<'a> {
         self.catalog.get(&selection.release).map(|release| &**release)
     }
 
+    /// Selected releases of which only the name is known.
+    pub(super) fn unknown(&self) -> Vec<ReleaseId> {
+        let selected = self.packages.values().map(|selection| &selection.release);
+        selected.filter(|id| self.catalog.get(id).is_none()).cloned().collect()
+    }
+
     pub(super) fn not_selected(&self, name: &PackageName) -> Refusal {
         let similar = nearest(name.as_str(), self.current.packages.keys());
         Refusal::NotSelected { name: name.clone(), similar }
@@ -87,11 +95,19 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn restore(&mut self, selections: &Selections) -> Result<(), Refusal> {
-        for selection in selections.packages.values() {
-            let release = self.catalog.get(&selection.release);
-            if release.is_none_or(|release| release.object != selection.object) {
-                return Err(Refusal::Missing { release: selection.release.clone() });
+        // What stays as it is needs no record: damage to it must not stop anybody from going back.
+        for (_, now, then) in self.current.packages.differences(&selections.packages) {
+            let Some(then) = then else { continue };
+            let same = |now: &Selection| now.release == then.release && now.object == then.object;
+            let release = self.catalog.get(&then.release);
+            if now.is_some_and(same) || release.is_some_and(|r| r.object == then.object) {
+                continue;
             }
+            let release = then.release.clone();
+            return Err(match self.catalog.is_unreadable(&release) {
+                true => Refusal::Unreadable { release },
+                false => Refusal::Missing { release },
+            });
         }
         self.packages = selections.packages.clone();
         Ok(())
@@ -100,7 +116,12 @@ impl<'a> Draft<'a> {
     /// Decides the contests, and says what differs.
     pub(super) fn finish(self, preference: Preference<'_>) -> Plan {
         let changes = self.changes();
-        let mut notes = self.already.clone();
+        let mut notes = self.notes.clone();
+        let releases = if changes.is_empty() { Vec::new() } else { self.unknown() };
+        if !releases.is_empty() {
+            notes.push(Note::Unknown { releases });
+        }
+        notes.extend(changes.iter().flat_map(|change| self.left_to_the_system(change)));
         let restored = matches!(preference, Preference::Restored(_));
         for change in changes.iter().filter(|_| !restored) {
             match (&change.from, &change.to, &change.why) {
@@ -124,7 +145,7 @@ impl<'a> Draft<'a> {
         let (catalog, current) = (self.catalog, self.current);
         let mut next = Selections { packages: self.packages, providers: Default::default() };
         let contested = contest::decide(catalog, current, &mut next, &changes, &preference);
-        notes.extend(contested.into_iter().map(Note::Contested));
+        notes.extend(contested);
         Plan { next, changes, notes }
     }
 

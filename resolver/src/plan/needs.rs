@@ -19,7 +19,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::draft::Draft;
-use super::{Note, Refusal, selected, words};
+use super::{Change, Note, Refusal, selected, words};
 use crate::{Need, PackageName, Release, ReleaseId, Soname, Variants, VersionRange, Why};
 
 /// How often one package may be chosen anew in one plan; more means that needs chase each other.
@@ -43,8 +43,10 @@ impl<'a> Draft<'a> {
                 let explanation = format!("the needs around {name} cannot be met together");
                 return Err(Refusal::Conflict { explanation });
             }
-            let Some(release) = self.release(&name) else { continue };
-            self.meet_all(release)?;
+            if let Some(release) = self.release(&name) {
+                self.meet_all(release)?;
+            }
+            // Also of one that went: it may have had what others need before it moved.
             self.meet_needers(&name)?;
         }
         Ok(())
@@ -97,6 +99,7 @@ impl<'a> Draft<'a> {
         let why = self.packages.get(name).map(|selection| selection.why.clone());
         if matches!(why, Some(Why::NeededBy(_))) && self.needer(name).is_none() {
             self.packages.remove(name);
+            self.open.insert(name.clone());
             *self.moves.entry(name.clone()).or_default() += 1;
             return Ok(());
         }
@@ -105,8 +108,19 @@ impl<'a> Draft<'a> {
                 self.set(other, why);
                 Ok(())
             }
-            _ => Err(Refusal::Conflict { explanation: words::unmet(self, who, need) }),
+            _ => Err(self.unmet(who, need)),
         }
+    }
+
+    /// Why a need cannot be met; damage comes first, since it may be the only reason.
+    fn unmet(&self, who: &Release, need: &Need) -> Refusal {
+        if let Need::Package(name, range) = need {
+            let mut unreadable = self.catalog.unreadable(name);
+            if let Some(release) = unreadable.find(|id| range.contains(&id.version)) {
+                return Refusal::Unreadable { release: release.clone() };
+            }
+        }
+        Refusal::Conflict { explanation: words::unmet(self, who, need) }
     }
 
     /// Whether every need of the selected release of `name` is met.
@@ -160,6 +174,21 @@ impl<'a> Draft<'a> {
             (!others.is_empty()).then_some(Note::Chosen { soname, chosen, others })
         };
         who.needs.iter().filter_map(note).collect()
+    }
+
+    /// Sonames that a release which comes needs, and that only variants have which did not come.
+    pub(super) fn left_to_the_system(&self, change: &Change) -> Vec<Note> {
+        let release = change.to.as_ref().and_then(|id| self.catalog.get(id));
+        let note = |need: &Need| {
+            let Need::Soname(soname) = need else { return None };
+            let variant = self.catalog.providers(soname).pop().filter(|_| !self.is_met(need))?;
+            Some(Note::VariantOnly {
+                release: change.to.clone()?,
+                soname: soname.clone(),
+                variant: variant.id.clone(),
+            })
+        };
+        release.into_iter().flat_map(|release| &release.needs).filter_map(note).collect()
     }
 
     fn was_provided(&self, soname: &Soname) -> bool {

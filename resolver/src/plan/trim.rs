@@ -14,7 +14,11 @@ impl Draft<'_> {
             self.moves.keys().filter(|name| !self.fixed.contains(*name)).cloned().collect();
         self.drop_unreached(before, &moved);
         while moved.iter().any(|name| self.put_back(before, name)) {}
-        for name in &moved {
+        let stays = |draft: &Self, name: &PackageName| {
+            let (now, old) = (draft.packages.get(name), before.get(name));
+            now.map(|now| &now.release) == old.map(|old| &old.release)
+        };
+        for name in moved.iter().filter(|name| !stays(self, name)).collect::<Vec<_>>() {
             let needed_by = match self.packages.get(name).map(|selection| &selection.why) {
                 Some(Why::NeededBy(who)) if !self.needs(who, name) => self.needer(name),
                 _ => None,
@@ -25,14 +29,21 @@ impl Draft<'_> {
         }
     }
 
-    /// Packages that came along and need only each other go together.
+    /// Packages that came along, or came along once and had to move, and that need only each other
+    /// go together. One that was there before is put back where that breaks nothing.
     fn drop_unreached(
         &mut self,
         before: &SharedMap<PackageName, Selection>,
         moved: &[PackageName],
     ) {
+        let stayed = |name: &&PackageName| {
+            let (now, old) = (self.packages.get(*name), before.get(*name));
+            old.is_some_and(|old| {
+                now.is_none_or(|now| now.release == old.release || matches!(now.why, Why::Asked(_)))
+            })
+        };
         let mut doubtful: BTreeSet<&PackageName> =
-            moved.iter().filter(|name| !before.contains_key(*name)).collect();
+            moved.iter().filter(|name| !stayed(name)).collect();
         loop {
             let held = doubtful.iter().copied().find(|name| {
                 self.needers(name).any(|needer| needer != *name && !doubtful.contains(needer))

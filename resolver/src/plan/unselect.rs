@@ -17,10 +17,28 @@ impl Draft<'_> {
             }
             self.packages.remove(name);
         }
+        self.refuse_for_unknown(names)?;
         self.drop_unneeded()
     }
 
-    /// Keeps what was asked for and what that needs, and nothing else.
+    /// A release that cannot be read may need what is taken out; of what came along for it, that
+    /// is known.
+    fn refuse_for_unknown(&self, names: &[PackageName]) -> Result<(), Refusal> {
+        let unknown = self.unknown();
+        for name in names {
+            let why = self.current.packages.get(name).map(|selection| &selection.why);
+            let Some(Why::NeededBy(needer)) = why else { continue };
+            if let Some(id) = unknown.iter().find(|id| id.name == *needer) {
+                let who = words::release(id);
+                let explanation = format!("{who} needs {name}, so {name} cannot be unselected");
+                return Err(Refusal::Conflict { explanation });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was asked for and what that needs, and nothing else. Where a record cannot be
+    /// read nobody knows what its release needs, and then everything stays.
     pub(super) fn drop_unneeded(&mut self) -> Result<(), Refusal> {
         let mut kept: BTreeMap<PackageName, Option<PackageName>> = BTreeMap::new();
         let mut open: Vec<(PackageName, Option<PackageName>)> = self
@@ -44,7 +62,9 @@ impl Draft<'_> {
                 open.extend(met_by.into_iter().map(|found| (found, Some(name.clone()))));
             }
         }
-        self.packages.retain(|name, _| kept.contains_key(name));
+        if self.unknown().is_empty() {
+            self.packages.retain(|name, _| kept.contains_key(name));
+        }
         let gone = |needer: &PackageName| !kept.contains_key(needer);
         for (name, needer) in &kept {
             if let (Some(selection), Some(needer)) = (self.packages.get_mut(name), needer)

@@ -132,6 +132,22 @@ impl fmt::Display for Note {
             Self::Dropped { release: id } => {
                 write!(f, "{} goes too, since nothing needs it any more", release(id))
             }
+            Self::Uncontested { package } => {
+                write!(f, "{package} is in no contest: no other selected package has a name of it")
+            }
+            Self::Unheard { kind, name, package } => {
+                write!(f, "{package} does not provide the {kind} {name}, so that is not recorded")
+            }
+            Self::Unknown { releases } => {
+                let ids: Vec<String> = releases.iter().map(release).collect();
+                write!(f, "what {} may need is not known, since it cannot be read", list(&ids))
+            }
+            Self::VariantOnly { release: id, soname, variant } => write!(
+                f,
+                "{} needs {soname}, which only {} has; not asked for, so the system's is used",
+                release(id),
+                release(variant)
+            ),
             Self::Already { release: id } => write!(f, "{} is selected already", release(id)),
             Self::Contested(contested) => {
                 let losers: Vec<String> =

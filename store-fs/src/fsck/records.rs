@@ -1,6 +1,6 @@
 //! Looks at the records: format, generations, releases, and what they name.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,6 +46,9 @@ impl<D: Disk> Check<'_, D> {
                 .expect("only paths with a number were put there");
             match self.store.generation(number) {
                 Ok(generation) => self.generations.push((path.clone(), generation)),
+                Err(error @ StoreError::NewerFormat { .. }) => {
+                    self.newer("generation-newer", path, error);
+                }
                 Err(error) => bad.push((number, path, reason(error))),
             }
             self.report.generations += 1;
@@ -63,6 +66,11 @@ impl<D: Disk> Check<'_, D> {
         }
     }
 
+    fn newer(&mut self, code: &'static str, path: &Path, error: StoreError) {
+        self.find(code, path, reason(error));
+        self.hint("use the newer dynfs that wrote it");
+    }
+
     pub(super) fn releases(&mut self, found: &Found, host: &Arch) {
         let mut catalog = Catalog::new(host.clone());
         for path in &found.releases {
@@ -78,6 +86,9 @@ impl<D: Disk> Check<'_, D> {
                 }
                 // Removed since it was listed.
                 Ok(None) => {}
+                Err(error @ StoreError::NewerFormat { .. }) => {
+                    self.newer("release-newer", path, error);
+                }
                 Err(error) => {
                     self.find("release-damaged", path, reason(error));
                     self.hint("dynfs add the release again from its source");
@@ -98,16 +109,21 @@ impl<D: Disk> Check<'_, D> {
                 self.hint("dynfs add the release again from its source");
             }
         }
-        let known: BTreeSet<_> = releases.iter().map(|(_, release)| &release.id).collect();
+        let known: BTreeMap<_, _> =
+            releases.iter().map(|(_, release)| (&release.id, release.object)).collect();
         for (path, generation) in std::mem::take(&mut self.generations) {
             for selection in generation.system.packages.values() {
                 let release = selection.release.to_string();
                 let missing = if !self.objects.contains(&selection.object) {
                     format!("it selects {release}, whose object is not there")
-                } else if !known.contains(&selection.release) {
-                    format!("it selects {release}, which is not in the store")
                 } else {
-                    continue;
+                    match known.get(&selection.release) {
+                        None => format!("it selects {release}, which is not in the store"),
+                        Some(object) if *object != selection.object => {
+                            format!("it selects {release} with other content than the store has")
+                        }
+                        Some(_) => continue,
+                    }
                 };
                 self.find_for("generation-dangling", &path, missing, vec![release]);
             }

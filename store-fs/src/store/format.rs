@@ -115,7 +115,8 @@ impl Format {
         let mut reader = RecordReader::open(record::FORMAT, Path::new(path::FORMAT), bytes)?;
         let line: Line = reader.line()?;
         if line.version > FORMAT_VERSION {
-            return Err(StoreError::NewerFormat { found: line.version, known: FORMAT_VERSION });
+            let (path, known) = (path::FORMAT.into(), FORMAT_VERSION);
+            return Err(StoreError::NewerFormat { path, found: line.version, known });
         }
         refuse_unknown(&line.incompatible, &KNOWN_INCOMPATIBLE)?;
         reader.finish()?;
@@ -174,7 +175,7 @@ mod tests {
     fn what_is_newer_is_refused_with_both_versions() {
         let newer = Format { version: 7, ..format() };
         let error = Format::decode(&newer.encode().unwrap()).unwrap_err();
-        assert!(matches!(error, StoreError::NewerFormat { found: 7, known: FORMAT_VERSION }));
+        assert!(matches!(error, StoreError::NewerFormat { found: 7, known: FORMAT_VERSION, .. }));
     }
 
     #[test]

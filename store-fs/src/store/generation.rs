@@ -17,8 +17,7 @@ use resolver::{Arch, Generation, GenerationNumber, Providers, Selections, Shared
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, RecordReader, RecordWriter};
-use super::{Store, Writer, damaged, path, read_file, selection};
-use crate::disk::ListedKind;
+use super::{Store, Writer, located, path, read_file, selection};
 use crate::{Disk, StoreError};
 
 /// Bytes of one selection's line, about: a first guess of the size of a record.
@@ -100,7 +99,8 @@ fn decode(number: GenerationNumber, path: &Path, bytes: &[u8]) -> Result<Generat
 }
 
 impl<D: Disk> Store<D> {
-    /// The numbers of all generations, ascending.
+    /// The numbers of all generations, ascending. What has such a name and is no file counts too:
+    /// reading it is an error, and leaving it out would be a silent step back.
     ///
     /// # Errors
     ///
@@ -108,9 +108,10 @@ impl<D: Disk> Store<D> {
     pub fn generations(&self) -> Result<Vec<GenerationNumber>, StoreError> {
         let dir = Path::new(path::GENERATIONS);
         let listed = self.disk.list(dir).map_err(|error| self.io("listing", dir, error))?;
-        let files = listed.iter().filter(|listed| listed.kind == ListedKind::File);
-        let mut numbers: Vec<_> =
-            files.filter_map(|listed| path::generation_number(listed.name.to_str()?)).collect();
+        let mut numbers: Vec<_> = listed
+            .iter()
+            .filter_map(|listed| path::generation_number(listed.name.to_str()?))
+            .collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
@@ -125,10 +126,7 @@ impl<D: Disk> Store<D> {
         let path = path::generation(number);
         let bytes = read_file(&self.disk, &path, record::GENERATION.len_max)?
             .ok_or(StoreError::NoGeneration { number })?;
-        decode(number, &path, &bytes).map_err(|error| match error {
-            StoreError::Damaged { reason, .. } => damaged(&self.disk, &path, reason),
-            other => other,
-        })
+        decode(number, &path, &bytes).map_err(|error| located(&self.disk, &path, error))
     }
 
     /// The generation of the highest number, or `None` in a store without any. A damaged highest

@@ -1,8 +1,10 @@
 //! Where each thing lies below the store's directory. Never touches a disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use resolver::{BlobId, GenerationNumber, ObjectId, PackageName, ReleaseId};
+use resolver::{
+    Arch, BlobId, GenerationNumber, ObjectId, PackageName, ReleaseId, Variant, Version,
+};
 
 use crate::StoreError;
 
@@ -20,6 +22,9 @@ pub const RUN_DIR: &str = "run";
 
 /// Directories of every store.
 pub(crate) const DIRS: [&str; 5] = [BLOBS, OUTBOARDS, OBJECTS, RELEASES, GENERATIONS];
+
+/// The highest number of a generation: one select a microsecond reaches it in 300,000 years.
+const NUMBER_MAX: u64 = i64::MAX as u64;
 
 /// Longest name of a release record: `NAME_MAX` of Linux.
 const RECORD_NAME_LEN_MAX: usize = 255;
@@ -54,8 +59,10 @@ pub(crate) fn generation(number: GenerationNumber) -> PathBuf {
 /// The number that a file name in `generations` stands for.
 pub(crate) fn generation_number(name: &str) -> Option<GenerationNumber> {
     let number: u64 = name.parse().ok()?;
-    // Only the one spelling that is written: no sign, no leading zero, not 0.
-    (number > 0 && number.to_string() == name).then_some(GenerationNumber(number))
+    // Only the one spelling that is written: no sign, no leading zero, not 0; and never so high
+    // that none could follow.
+    ((1..=NUMBER_MAX).contains(&number) && number.to_string() == name)
+        .then_some(GenerationNumber(number))
 }
 
 pub(crate) fn package(name: &PackageName) -> PathBuf {
@@ -83,6 +90,20 @@ pub(crate) fn release(id: &ReleaseId) -> Result<PathBuf, StoreError> {
     Ok(package(&id.name).join(name))
 }
 
+/// The release whose record has this path; `None` for a name that is no record's.
+pub(crate) fn release_at(path: &Path) -> Option<ReleaseId> {
+    let name = path.parent()?.file_name()?.to_str()?;
+    let mut parts = path.file_name()?.to_str()?.split(',');
+    let id = ReleaseId {
+        name: PackageName::new(name).ok()?,
+        version: Version::from_file_name(parts.next()?).ok()?,
+        arch: Arch::new(parts.next()?).ok()?,
+        variants: parts.map(Variant::new).collect::<Result<_, _>>().ok()?,
+    };
+    // Only the one spelling that is written.
+    (release(&id).ok()? == path).then_some(id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,9 +115,29 @@ mod tests {
     }
 
     #[test]
+    fn a_record_says_its_release_by_its_place() {
+        for path in ["releases/xz/5.2.5,amd64", "releases/xz/1%3a5.2.5,all,debug,static"] {
+            let id = release_at(Path::new(path)).unwrap();
+            assert_eq!(release(&id).unwrap(), Path::new(path));
+        }
+        for path in [
+            "releases/xz/5.2.5",
+            "releases/xz/1:5.2.5,all",
+            "releases/xz/5.2.5,all,static,debug",
+            "releases/xz/5.2.5,all,",
+            "releases/.xz/5.2.5,all",
+            "xz",
+        ] {
+            assert_eq!(release_at(Path::new(path)), None, "{path}");
+        }
+    }
+
+    #[test]
     fn a_generation_has_one_spelling() {
         assert_eq!(generation_number("17"), Some(GenerationNumber(17)));
-        for name in ["", "0", "017", "+17", "17 ", "-1", "18446744073709551616", "x"] {
+        for name in
+            ["", "0", "017", "+17", "17 ", "-1", "9223372036854775808", "18446744073709551616", "x"]
+        {
             assert_eq!(generation_number(name), None, "{name:?}");
         }
     }

@@ -128,7 +128,8 @@ impl<'a> RecordReader<'a> {
             return Err(damaged(&format!("it is a {} record, not a {}", header.record, kind.name)));
         }
         if header.version > kind.version {
-            return Err(StoreError::NewerFormat { found: header.version, known: kind.version });
+            let (found, known) = (header.version, kind.version);
+            return Err(StoreError::NewerFormat { path: path.to_owned(), found, known });
         }
         Ok(reader)
     }
@@ -209,7 +210,7 @@ mod tests {
     fn a_record_that_is_not_what_is_wanted_is_refused() {
         let newer = record(RecordKind { version: 4, ..KIND }, &["content"]);
         let error = read(&newer).unwrap_err();
-        assert!(matches!(error, StoreError::NewerFormat { found: 4, known: 3 }));
+        assert!(matches!(error, StoreError::NewerFormat { found: 4, known: 3, .. }));
         for bytes in [
             record(RecordKind { name: "other", ..KIND }, &["content"]),
             record(KIND, &[]),

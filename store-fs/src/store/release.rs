@@ -8,7 +8,7 @@ use resolver::{Arch, Catalog, PackageName, Release, ReleaseId};
 
 use super::index::{Index, IndexError, Row};
 use super::record::{self, RecordReader, RecordWriter};
-use super::{Store, Writer, damaged, path, read_file};
+use super::{Store, Writer, damaged, located, path, read_file};
 use crate::disk::{ListedKind, Stamp};
 use crate::{Disk, StoreError};
 
@@ -31,10 +31,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Release, StoreError> {
 /// The release in a record of this path; `None` when there is no such file.
 pub(crate) fn record_of<D: Disk>(disk: &D, path: &Path) -> Result<Option<Release>, StoreError> {
     let Some(bytes) = read_file(disk, path, record::RELEASE.len_max)? else { return Ok(None) };
-    decode(path, &bytes).map(Some).map_err(|error| match error {
-        StoreError::Damaged { reason, .. } => damaged(disk, path, reason),
-        other => other,
-    })
+    decode(path, &bytes).map(Some).map_err(|error| located(disk, path, error))
 }
 
 /// Whether two records say the same of a release. Where it came from is for people: the same
@@ -111,7 +108,12 @@ impl<D: Disk> Store<D> {
                 }
                 // Removed since it was listed.
                 Ok(None) => {}
-                Err(error) => problems.push(error),
+                Err(error) => {
+                    if let Some(id) = path::release_at(&path) {
+                        catalog.insert_unreadable(id);
+                    }
+                    problems.push(error);
+                }
             }
         }
         // What is left in `known` was removed.
@@ -199,6 +201,15 @@ impl<D: Disk> Store<D> {
             }
         })?;
         Ok(is_new)
+    }
+
+    /// The file that holds what the store says of a release.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Limit`] when its name would be too long for one.
+    pub fn record_path(&self, id: &ReleaseId) -> Result<PathBuf, StoreError> {
+        Ok(self.disk.root().join(path::release(id)?))
     }
 
     /// Removes a release record, also a damaged one; its object stays until garbage collection.
