@@ -123,6 +123,9 @@ pub(crate) struct Mount {
     /// Stay in the foreground until unmounted
     #[arg(long)]
     pub(crate) foreground: bool,
+    /// Replace a server that hangs for so long; 0 never does
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) watchdog: u64,
 }
 
 #[derive(Args, Debug)]

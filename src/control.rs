@@ -12,11 +12,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use resolver::RequestId;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use store_fs::Disk;
@@ -24,8 +25,8 @@ use store_fs::Disk;
 use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
 use crate::protocol::{
-    Answer, Call, DaemonStatus, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL, READER_LINE_LEN_MAX,
-    Wire, WireError,
+    Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL,
+    READER_LINE_LEN_MAX, Wire, WireError,
 };
 use crate::{host, rundir};
 
@@ -35,6 +36,9 @@ const CONNECTIONS_MAX: usize = 64;
 const READERS_MAX: usize = 32;
 /// A connection that says nothing for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
+/// How often, and in what distance, a call looks whether the engine is open.
+const READY_LOOKS: u32 = 1_000;
+const READY_PAUSE: Duration = Duration::from_millis(5);
 /// Calls on one connection.
 const CALLS_MAX: usize = 10_000;
 
@@ -45,14 +49,59 @@ pub type Unmount = Arc<dyn Fn(bool) -> Result<(), CommandError> + Send + Sync>;
 
 /// What a control socket serves.
 pub struct Control<D: Disk> {
-    /// The single writer.
-    pub engine: Arc<Engine<D>>,
+    /// The single writer, as soon as it could be opened.
+    pub engine: Opening<D>,
     /// The mount's own state.
     pub live: Live,
     /// The owner of the store's directory: may change it, as root may.
     pub owner: u32,
     /// How to unmount, when that can be asked for here.
     pub unmount: Option<Unmount>,
+}
+
+/// An engine that may have to wait for the writer's lock before it is there.
+pub struct Opening<D: Disk> {
+    engine: OnceLock<Arc<Engine<D>>>,
+    reason: Mutex<String>,
+}
+
+impl<D: Disk> Default for Opening<D> {
+    fn default() -> Self {
+        Self { engine: OnceLock::new(), reason: Mutex::default() }
+    }
+}
+
+impl<D: Disk> Opening<D> {
+    /// It is open. Said once.
+    pub fn opened(&self, engine: Arc<Engine<D>>) {
+        if self.engine.set(engine).is_err() {
+            tracing::error!("the engine was opened twice");
+        }
+    }
+
+    /// Why it is not yet.
+    pub fn waits(&self, reason: String) {
+        *self.reason.lock() = reason;
+    }
+
+    /// The engine, waited for a little.
+    fn ready(&self) -> Result<&Engine<D>, CommandError> {
+        for _ in 0..READY_LOOKS {
+            if let Some(engine) = self.engine.get() {
+                return Ok(engine);
+            }
+            thread::sleep(READY_PAUSE);
+        }
+        let error = CommandError::new(Kind::Unavailable, "the daemon cannot take commands yet");
+        let error = error.hint("try again; dynfs status");
+        Err(CommandError { causes: vec![self.reason.lock().clone()], ..error })
+    }
+}
+
+impl<D: Disk> std::fmt::Debug for Opening<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opening").field("engine", &self.engine.get()).finish_non_exhaustive()
+    }
 }
 
 impl<D: Disk> std::fmt::Debug for Control<D> {
@@ -261,10 +310,12 @@ impl<D: Disk> Control<D> {
                 Kind::Unavailable,
                 format!("the daemon speaks protocol {PROTOCOL}, this program {protocol}"),
             )),
-            Call::Status => Answer::Status(Box::new(DaemonStatus {
-                generation: self.engine.shown().generation,
-                live: (self.live)(),
-            })),
+            Call::Status => {
+                let live = (self.live)();
+                let engine = self.engine.engine.get();
+                let generation = engine.map_or(live.announced, |engine| engine.shown().generation);
+                Answer::Status(Box::new(DaemonStatus { generation, live }))
+            }
             Call::Edit { .. } | Call::Outcome { .. } | Call::Unmount { .. }
                 if !may_change(uid, self.owner) =>
             {
@@ -277,9 +328,9 @@ impl<D: Disk> Control<D> {
             Call::Edit { request, again, edit } => {
                 self.edit(&edit, Caller { uid, request: Some(request), again, at: host::now() })
             }
-            Call::Outcome { request } => match self.engine.outcome(&request) {
+            Call::Outcome { request } => match self.outcome(&request) {
                 Ok(done) => Answer::Outcome { done },
-                Err(error) => Answer::Failed(error.into()),
+                Err(error) => Answer::Failed(error),
             },
             Call::Unmount { lazy } => match &self.unmount {
                 Some(unmount) => match unmount(lazy) {
@@ -295,10 +346,12 @@ impl<D: Disk> Control<D> {
     }
 
     fn edit(&self, edit: &Edit, by: Caller) -> Answer {
-        match self.engine.edit(edit, &by) {
-            Ok(done) => Answer::Done(done),
-            Err(error) => Answer::Failed(error.into()),
-        }
+        let done = self.engine.ready().and_then(|engine| Ok(engine.edit(edit, &by)?));
+        done.map_or_else(Answer::Failed, Answer::Done)
+    }
+
+    fn outcome(&self, request: &RequestId) -> Result<Option<Done>, CommandError> {
+        Ok(self.engine.ready()?.outcome(request)?)
     }
 }
 

@@ -198,3 +198,12 @@ pub fn writable(dir: &Path) -> Result<(), CommandError> {
         }
     }
 }
+
+/// Asks the kernel to spare this process, or to kill it sooner, when memory runs out: -1000 to
+/// 1000, lower is safer. Only root may ask to be spared, and nothing depends on it.
+pub fn spare_from_oom(score: i32) {
+    let path = "/proc/self/oom_score_adj";
+    if let Err(error) = fs::write(path, score.to_string()) {
+        tracing::debug!("{path}: {error}");
+    }
+}

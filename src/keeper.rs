@@ -8,10 +8,14 @@
 //!                                    A  announcing     a        no longer announcing
 //! ```
 //!
+//! A keeper that dies is replaced by its server, which starts another (`adopt`) and hands it the
+//! same things: see `server/guardian.rs`.
+//!
 //! A server that was killed while its announcing thread waits in the kernel stays a zombie leader
 //! with one living thread: neither `waitpid` nor a pidfd nor the end of a socket reports it. So the
 //! state `Z` in `/proc/<pid>/stat` counts as death, and is looked at often while announcing.
 
+pub(crate) mod adopt;
 mod watch;
 
 use std::ffi::OsString;
@@ -31,6 +35,7 @@ use store_fs::Memory;
 use store_fs::fuse::{Negotiated, answer_init};
 
 use self::watch::{Ended, Watched};
+use crate::agreed::Agreed;
 use crate::mount::claim::{self, Asked, Claim};
 use crate::mount::{MountError, MountOptions, Ready, device, number};
 use crate::{control, host, mountinfo, rundir, sys};
@@ -44,6 +49,8 @@ const HOLDER_PAUSE: Duration = Duration::from_millis(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Longest such pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// The kernel's score for whom to kill when memory runs out: never us.
+const OOM_SCORE: i32 = -1000;
 
 /// Everything that outlives a server.
 struct Keeper<'a> {
@@ -55,21 +62,24 @@ struct Keeper<'a> {
     _claim: Claim,
 }
 
-/// Runs the hidden subcommand: `keeper STORE MOUNTPOINT DESCRIPTOR`.
+/// Runs the hidden subcommand: `keeper STORE MOUNTPOINT SECONDS DESCRIPTOR`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
-    let [store, mountpoint, ready] = arguments else { return ExitCode::from(2) };
+    let [store, mountpoint, watchdog, ready] = arguments else { return ExitCode::from(2) };
     let Some(ready) = number(ready).and_then(|number| sys::adopt(number).ok()) else {
         return ExitCode::from(2);
     };
+    let Some(watchdog) = number(watchdog).map(Duration::from_secs) else {
+        return ExitCode::from(2);
+    };
     let mut ready = Some(File::from(ready));
-    // The terminal that started us may go away; the mount stays.
-    if rustix::process::setsid().is_err() || rustix::process::chdir("/").is_err() {
+    if leave_terminal().is_err() {
         return ExitCode::FAILURE;
     }
     let options = MountOptions {
         store: PathBuf::from(store),
         mountpoint: PathBuf::from(mountpoint),
         foreground: false,
+        watchdog,
     };
     let mut report = |words: Ready| {
         if let Some(file) = ready.take() {
@@ -89,6 +99,12 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     }
 }
 
+/// The terminal that started us may go away; the mount stays.
+fn leave_terminal() -> rustix::io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")
+}
+
 /// Mounts, keeps a server running until the mount is gone, and reports once when it is usable.
 ///
 /// # Errors
@@ -104,14 +120,14 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
         detach(&options.mountpoint);
         doing("agreeing with the kernel")(error)
     })?;
-    let mut words = negotiated.to_bytes().to_vec();
-    words.extend_from_slice(&host::now().0.to_ne_bytes());
-    memory.set_negotiated(&words).map_err(doing("noting what was agreed"))?;
+    let agreed = Agreed { negotiated, mounted_at: host::now().0, watchdog: options.watchdog };
+    memory.set_negotiated(&agreed.to_bytes()).map_err(doing("noting what was agreed"))?;
     raise_read_ahead(&options.mountpoint);
     let notes = notes(&negotiated, mounting.allow_other);
     let device = mounting.device;
+    host::spare_from_oom(OOM_SCORE);
     let keeper = Keeper { options, device, memory, control, signals, _claim: claim };
-    let kept = keeper.keep(notes, report);
+    let kept = keeper.keep(None, Some(notes), report);
     let socket = rundir::socket(&options.store);
     if let Err(error) = std::fs::remove_file(&socket) {
         tracing::warn!("removing {}: {error}", socket.display());
@@ -120,16 +136,24 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
 }
 
 impl Keeper<'_> {
-    /// Starts a server, and another whenever one dies, until the mount is gone.
-    fn keep(&self, notes: Vec<String>, report: &mut dyn FnMut(Ready)) -> Result<(), MountError> {
-        let mut notes = Some(notes);
+    /// Starts a server, unless one is there, and another whenever one dies, until the mount is
+    /// gone.
+    fn keep(
+        &self,
+        mut present: Option<Watched>,
+        mut notes: Option<Vec<String>>,
+        report: &mut dyn FnMut(Ready),
+    ) -> Result<(), MountError> {
         let mut backoff = Duration::ZERO;
-        for restarts in 0_u64.. {
+        loop {
             let age = host::Stopwatch::start();
-            let mut watched = self.start(restarts).map_err(|error| {
-                detach(&self.options.mountpoint);
-                doing("starting the server")(error)
-            })?;
+            let mut watched = match present.take() {
+                Some(watched) => watched,
+                None => self.start().map_err(|error| {
+                    detach(&self.options.mountpoint);
+                    doing("starting the server")(error)
+                })?,
+            };
             let ended = watched.watch(self, &mut || {
                 if let Some(notes) = notes.take() {
                     report(Ready::Usable { notes });
@@ -142,21 +166,23 @@ impl Keeper<'_> {
                     let reason = words.unwrap_or_else(|| "the server ended without a word".into());
                     return Err(MountError::Start { reason });
                 }
-                Ended::Died { served: true, words } if age.elapsed() >= YOUTH => {
-                    tracing::warn!("the server died: {words:?}; starting another");
+                Ended::Died { served: true, words, how } if age.elapsed() >= YOUTH => {
+                    let words = words.unwrap_or_default();
+                    tracing::warn!("the server {how}; starting another {words}");
                     backoff = Duration::ZERO;
                 }
-                Ended::Died { words, .. } => {
-                    tracing::error!("the server cannot serve: {words:?}; pausing {backoff:?}");
+                Ended::Died { words, how, .. } => {
+                    let words = words.unwrap_or_default();
+                    tracing::error!("the server {how} {words}; pausing {backoff:?}");
                     std::thread::sleep(backoff);
                     backoff = (backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
                 }
             }
+            self.memory.count_restart();
         }
-        Ok(())
     }
 
-    fn start(&self, restarts: u64) -> io::Result<Watched> {
+    fn start(&self) -> io::Result<Watched> {
         let (ours, line) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let handed = [self.device.as_fd(), self.memory.as_fd(), self.control.as_fd(), line.as_fd()];
@@ -166,7 +192,6 @@ impl Keeper<'_> {
             .arg(&self.options.store)
             .arg(&self.options.mountpoint)
             .arg(std::process::id().to_string())
-            .arg(restarts.to_string())
             .args(handed.iter().map(|descriptor| descriptor.as_raw_fd().to_string()))
             .stdin(Stdio::null())
             // An interrupt from the terminal is for the keeper, which then unmounts.
@@ -175,11 +200,13 @@ impl Keeper<'_> {
         set_inheritable(&handed, true)?;
         let child = command.spawn();
         set_inheritable(&handed, false)?;
-        Watched::new(child?, ours)
+        self.memory.beat();
+        Watched::child(child?, ours)
     }
 }
 
-fn set_inheritable(descriptors: &[BorrowedFd<'_>], inheritable: bool) -> io::Result<()> {
+/// Makes descriptors survive an exec, or not any more.
+pub(crate) fn set_inheritable(descriptors: &[BorrowedFd<'_>], inheritable: bool) -> io::Result<()> {
     let flags = if inheritable { FdFlags::empty() } else { FdFlags::CLOEXEC };
     descriptors.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, flags)?))
 }

@@ -3,6 +3,7 @@
 //! Reading order: [`engine`], [`protocol`], [`control`], `client`, `cli`, `commands`. This crate
 //! never knows inode numbers, the encoding of objects or the tables of the index.
 
+mod agreed;
 mod apply_file;
 mod cli;
 mod client;
@@ -32,7 +33,7 @@ use std::process::ExitCode;
 pub fn run() -> ExitCode {
     let arguments = host::arguments();
     match arguments.get(1).and_then(|argument| argument.to_str()) {
-        Some("keeper" | "server") => mount::run_hidden(&arguments[1..]),
+        Some("keeper" | "adopt" | "server") => mount::run_hidden(&arguments[1..]),
         _ => commands::run(&arguments),
     }
 }

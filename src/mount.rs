@@ -28,6 +28,9 @@ use crate::{host, rundir};
 
 /// Symbolic links that a mount point may lead through, as for the kernel.
 const LINKS_MAX: usize = 40;
+/// How often, and in what distance, it is looked whether a server has found another keeper.
+const ADOPTION_LOOKS: u32 = 100;
+const ADOPTION_PAUSE: Duration = Duration::from_millis(50);
 /// How long an unmounted daemon may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -40,6 +43,8 @@ pub struct MountOptions {
     pub mountpoint: PathBuf,
     /// Stay in the foreground until unmounted.
     pub foreground: bool,
+    /// A server that answers nothing for so long is replaced; zero: never.
+    pub watchdog: Duration,
 }
 
 /// A mount that is usable.
@@ -117,6 +122,9 @@ pub enum MountError {
         /// The cause.
         source: io::Error,
     },
+    /// A server lives whose keeper has died, and no other keeper comes. Exit code 6.
+    #[error("a server of this store lives without a keeper")]
+    Orphaned,
     /// The keeper or server ended before the mount was usable; its own words.
     #[error("the daemon could not start: {reason}")]
     Start {
@@ -158,7 +166,7 @@ pub fn mount(
         return Err(MountError::AboveStore { mountpoint, store });
     }
     let mut notes = Vec::new();
-    if let Some(holder) = claim::holder(&options.store).map_err(of_store(&options.store))? {
+    if let Some(holder) = living(&options.store)? {
         return Err(held(&options.store, holder)?);
     }
     if let Some(note) = clear_mountpoint(options)? {
@@ -192,7 +200,11 @@ pub fn mount(
 /// [`MountError`].
 pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
     let mounts = mounts()?;
-    let holder = claim::holder(store).map_err(of_store(store))?;
+    let holder = match living(store) {
+        // Without a keeper it can be unmounted like any other.
+        Err(MountError::Orphaned) => None,
+        found => found?,
+    };
     let mountpoint = match (&holder, mountinfo::mountpoint_of(&mounts, store)) {
         (_, Some(mountpoint)) => mountpoint.to_owned(),
         (Some(holder), None) => return Err(MountError::Detached { pid: holder.pid }),
@@ -200,7 +212,8 @@ pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
     };
     may_unmount(store)?;
     // A mount that nobody serves is in use by nobody who could go on.
-    device::unmount(&mountpoint, lazy || holder.is_none())?;
+    let served = holder.is_some() || claim::is_served(store).map_err(of_store(store))?;
+    device::unmount(&mountpoint, lazy || !served)?;
     if !lazy && !claim::wait_until_free(store, END_PATIENCE).map_err(of_store(store))? {
         let source = io::Error::from(io::ErrorKind::TimedOut);
         return Err(MountError::Io { action: "waiting for the daemon to end".into(), source });
@@ -208,11 +221,13 @@ pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
     Ok(mountpoint)
 }
 
-/// Runs the hidden subcommands `keeper` and `server`, which only `mount` and the keeper start.
+/// Runs the hidden subcommands: `keeper`, which only `mount` starts, `server`, which only a keeper
+/// starts, and `adopt`, a keeper which only a server starts that has lost its own.
 #[must_use]
 pub fn run_hidden(arguments: &[OsString]) -> ExitCode {
     match arguments.split_first() {
         Some((role, rest)) if role == "keeper" => crate::keeper::main(rest),
+        Some((role, rest)) if role == "adopt" => crate::keeper::adopt::main(rest),
         Some((role, rest)) if role == "server" => crate::server::main(rest),
         _ => ExitCode::from(2),
     }
@@ -221,6 +236,21 @@ pub fn run_hidden(arguments: &[OsString]) -> ExitCode {
 /// The number that an argument of a hidden subcommand is.
 pub(crate) fn number<T: std::str::FromStr>(argument: &OsStr) -> Option<T> {
     argument.to_str()?.parse().ok()
+}
+
+/// The keeper of a store; waited for, when its server lives and is about to start one.
+fn living(store: &Path) -> Result<Option<claim::Holder>, MountError> {
+    let of_store = of_store(store);
+    for _ in 0..ADOPTION_LOOKS {
+        if let Some(holder) = claim::holder(store).map_err(&of_store)? {
+            return Ok(Some(holder));
+        }
+        if !claim::is_served(store).map_err(&of_store)? {
+            return Ok(None);
+        }
+        std::thread::sleep(ADOPTION_PAUSE);
+    }
+    Err(MountError::Orphaned)
 }
 
 /// Why a store with a living keeper cannot be mounted.
@@ -290,9 +320,9 @@ fn clear_mountpoint(options: &MountOptions) -> Result<Option<String>, MountError
     }
 }
 
-/// Whether no keeper lives that serves this store.
+/// Whether neither keeper nor server lives that serves this store.
 fn is_dead(store: &Path) -> bool {
-    matches!(claim::holder(store), Ok(None))
+    matches!((claim::holder(store), claim::is_served(store)), (Ok(None), Ok(false)))
 }
 
 fn start_keeper(options: &MountOptions) -> Result<Mounted, MountError> {
@@ -306,6 +336,7 @@ fn start_keeper(options: &MountOptions) -> Result<Mounted, MountError> {
         .arg("keeper")
         .arg(&options.store)
         .arg(&options.mountpoint)
+        .arg(options.watchdog.as_secs().to_string())
         .arg(writer.as_raw_fd().to_string())
         .stdin(Stdio::null())
         .stdout(log)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <store>/run/keeper     who serves the store and where; locked while the keeper lives
+//! <store>/run/server     locked, shared, while a server lives
 //! <store>/run/control    the control socket
 //! <store>/run/log        what the daemon had to say
 //! ```
@@ -14,6 +15,8 @@ use store_fs::store::RUN_DIR;
 
 /// Name of the claim.
 const CLAIM: &str = "keeper";
+/// Name of the file that says a server lives.
+const SERVER: &str = "server";
 /// Name of the control socket.
 pub(crate) const SOCKET: &str = "control";
 /// Name of the log.
@@ -27,6 +30,11 @@ pub(crate) fn path(store: &Path) -> PathBuf {
 /// The keeper's claim on the store.
 pub(crate) fn claim(store: &Path) -> PathBuf {
     path(store).join(CLAIM)
+}
+
+/// The file that a living server has locked.
+pub(crate) fn server(store: &Path) -> PathBuf {
+    path(store).join(SERVER)
 }
 
 /// The control socket.

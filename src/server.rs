@@ -13,6 +13,7 @@
 mod announcer;
 #[cfg(debug_assertions)]
 mod fault;
+mod guardian;
 
 use std::ffi::OsString;
 use std::io;
@@ -26,14 +27,16 @@ use std::time::Duration;
 
 use resolver::{Generation, GenerationNumber, View};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{SendFlags, send};
-use store_fs::fuse::{Negotiated, Session};
-use store_fs::{DynFs, Memory, OsDisk, Shown, Store, StoreError, Writer};
+use store_fs::fuse::Session;
+use store_fs::{DynFs, Memory, OsDisk, Shown, Store, StoreError};
 
 use self::announcer::{Announcer, Mounted};
-use crate::control::{self, Control, Live};
-use crate::engine::Engine;
+use self::guardian::{Guardian, Line};
+use crate::agreed::Agreed;
+use crate::control::{self, Control, Live, Opening};
+use crate::engine::{Engine, EngineError};
 use crate::keeper::words_of;
+use crate::mount::claim;
 use crate::protocol::LiveStatus;
 use crate::{host, mount, sys};
 
@@ -41,34 +44,23 @@ use crate::{host, mount, sys};
 const THREADS_MIN: usize = 2;
 /// Most of them; each reserves 16 MiB of address space and uses little of it.
 const THREADS_MAX: usize = 16;
+/// How often a server says that it lives.
+const BEAT: Duration = Duration::from_secs(1);
+/// The kernel's score for whom to kill when memory runs out: nearly everybody else first.
+const OOM_SCORE: i32 = -900;
 /// How long after commands could not be taken it is tried again.
 const RETRY_PAUSE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// How often a server asks again for a lock that a dead or a short-lived writer still holds.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
+/// How often a server asks again for the writer's lock.
+const LOCK_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
 /// What the keeper handed over.
 struct Handed {
     store: PathBuf,
     mountpoint: PathBuf,
-    keeper: u32,
-    restarts: u64,
     device: OwnedFd,
     memory: Arc<Memory>,
     control: UnixListener,
     line: Arc<Line>,
-}
-
-/// The line to the keeper.
-#[derive(Debug)]
-struct Line(OwnedFd);
-
-impl Line {
-    /// Says something. A keeper that is gone cannot hear, and the mount goes on all the same.
-    fn say(&self, message: &[u8]) {
-        if let Err(error) = send(&self.0, message, SendFlags::NOSIGNAL) {
-            tracing::warn!("the keeper does not hear: {error}");
-        }
-    }
 }
 
 /// Runs the hidden subcommand.
@@ -106,19 +98,17 @@ fn abort_on_panic() {
 }
 
 fn hand_over(arguments: &[OsString]) -> io::Result<Handed> {
-    let [store, mountpoint, keeper, restarts, device, memory, control, line] = arguments else {
+    let [store, mountpoint, keeper, device, memory, control, line] = arguments else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let adopt = |text| sys::adopt(number(text)?);
     Ok(Handed {
         store: store.into(),
         mountpoint: mountpoint.into(),
-        keeper: number(keeper)?,
-        restarts: number(restarts)?,
         device: adopt(device)?,
         memory: Arc::new(Memory::map(adopt(memory)?)?),
         control: UnixListener::from(adopt(control)?),
-        line: Arc::new(Line(adopt(line)?)),
+        line: Arc::new(Line::new(adopt(line)?, number(keeper)?)),
     })
 }
 
@@ -129,11 +119,21 @@ fn number<T: std::str::FromStr>(text: &OsString) -> io::Result<T> {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn serve(handed: Handed) -> Result<(), Failure> {
-    let Handed { store: directory, mountpoint, keeper, restarts, .. } = handed;
-    let Handed { device, memory, control, line, .. } = handed;
+    let Handed { store: directory, mountpoint, device, memory, control, line } = handed;
+    host::spare_from_oom(OOM_SCORE);
+    let _living = claim::serve(&directory)?;
+    start_beat(&memory)?;
     let words = memory.negotiated();
-    let (agreed, mounted_at) =
-        words.and_then(|words| parse_words(&words)).ok_or("the memory file lacks the handshake")?;
+    let agreed = words.and_then(|words| Agreed::from_bytes(&words));
+    let agreed = agreed.ok_or("the memory file lacks the handshake")?;
+    let guardian = Guardian {
+        store: directory.clone(),
+        mountpoint: mountpoint.clone(),
+        device: device.try_clone()?,
+        memory: Arc::clone(&memory),
+        control: control.try_clone()?.into(),
+        line: Arc::clone(&line),
+    };
     let store = Arc::new(Store::open(OsDisk::open(&directory)?)?);
     let (shown, unreadable) = newest(&store, memory.announced())?;
     if memory.counts().iter().all(|(_, count)| *count == 0) {
@@ -147,24 +147,29 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     }
     let threads = thread::available_parallelism().map_or(THREADS_MIN, usize::from);
     let threads = threads.clamp(THREADS_MIN, THREADS_MAX);
-    let session =
-        Session::take_over(device, &agreed, Arc::clone(&fs), Arc::clone(&memory), threads)?;
+    let session = Session::take_over(
+        device,
+        &agreed.negotiated,
+        Arc::clone(&fs),
+        Arc::clone(&memory),
+        threads,
+    )?;
     let announcer = Announcer::start(session.kernel(), Arc::clone(&line))?;
     let mounted = Mounted::new(fs, Arc::clone(&memory), announcer);
-    let status_memory = Arc::clone(&memory);
+    let (status_memory, status_line) = (Arc::clone(&memory), Arc::clone(&line));
     let live = move || LiveStatus {
         mountpoint: mountpoint.clone(),
-        keeper_pid: keeper,
+        keeper_pid: status_line.keeper(),
         server_pid: std::process::id(),
-        server_restarts: restarts,
-        mounted_at,
+        server_restarts: status_memory.restarts(),
+        mounted_at: agreed.mounted_at,
         announced: status_memory.announced(),
         requests: status_memory
             .counts()
             .into_iter()
             .map(|(operation, count)| (operation.name().to_owned(), count))
             .collect(),
-        notes: orphaned(keeper).into_iter().collect(),
+        notes: orphaned(&status_line).into_iter().collect(),
     };
     let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let commands = Commands {
@@ -177,6 +182,7 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     };
     let commands = thread::Builder::new().name("commands".into()).spawn(move || commands.run())?;
     line.say(b"R");
+    guardian.start()?;
     session.run()?;
     // Unmounted. An edit that runs is finished, and its client answered.
     drop(stopper);
@@ -184,14 +190,26 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the user should know when the keeper has died: the next death is an outage.
-fn orphaned(keeper: u32) -> Option<String> {
-    let parent = rustix::process::getppid().map(|pid| pid.as_raw_pid().unsigned_abs());
-    (parent != Some(keeper)).then(|| {
-        format!(
-            "the keeper, process {keeper}, has died: nobody would replace the server; \
-             dynfs umount --lazy and dynfs mount begin anew"
-        )
+/// Says again and again that this process lives.
+fn start_beat(memory: &Arc<Memory>) -> io::Result<()> {
+    let memory = Arc::clone(memory);
+    memory.beat();
+    let beat = move || {
+        loop {
+            thread::sleep(BEAT);
+            memory.beat();
+        }
+    };
+    thread::Builder::new().name("beat".into()).spawn(beat)?;
+    Ok(())
+}
+
+/// What the user should know when no keeper could be started.
+fn orphaned(line: &Line) -> Option<String> {
+    (line.keeper() == 0).then(|| {
+        "the keeper has died, and another one could not be started yet: nobody would replace the \
+         server"
+            .into()
     })
 }
 
@@ -206,50 +224,78 @@ struct Commands {
 }
 
 impl Commands {
-    /// Takes commands until the mount is gone. What fails is tried again: the kernel's requests do
-    /// not depend on it.
+    /// Takes commands until the mount is gone, from the beginning: whoever asks before the engine
+    /// is open is told why it is not.
     fn run(self) {
-        while let Err(error) = self.serve() {
-            tracing::error!("commands cannot be taken: {}", words_of(error.as_ref()));
-            if self.is_over() {
+        let owner = match control::owner_of(&self.directory) {
+            Ok(owner) => owner,
+            Err(error) => return tracing::error!("commands cannot be taken: {error}"),
+        };
+        let (engine, live) = (Opening::default(), Arc::clone(&self.live));
+        let service = Control { engine, live, owner, unmount: None };
+        thread::scope(|scope| {
+            scope.spawn(|| self.open(&service.engine));
+            while let Err(error) = control::serve(&self.control, &service, self.stop.as_fd()) {
+                tracing::error!("commands cannot be taken: {error}");
+                if self.is_over(RETRY_PAUSE) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Opens the engine. What fails is tried again: the kernel's requests do not depend on it.
+    fn open(&self, opening: &Opening<OsDisk>) {
+        let mut said = String::new();
+        loop {
+            let (words, pause) = match self.engine() {
+                Ok(engine) => return opening.opened(engine),
+                Err(Unopened::Locked(error)) => (error.to_string(), LOCK_PAUSE),
+                Err(Unopened::Failed(error)) => (words_of(error.as_ref()), RETRY_PAUSE),
+            };
+            if words != said {
+                tracing::warn!("commands have to wait: {words}");
+                opening.waits(words.clone());
+                said = words;
+            }
+            if self.is_over(pause) {
                 return;
             }
         }
     }
 
-    /// Becomes the writer, tells the kernel what it has missed, and then takes commands.
-    fn serve(&self) -> Result<(), Failure> {
-        let writer = wait_for_lock(&self.store)?;
+    /// Becomes the writer, and tells the kernel what it has missed.
+    fn engine(&self) -> Result<Arc<Engine<OsDisk>>, Unopened> {
+        let writer = self.store.writer().map_err(|error| match error {
+            StoreError::Locked { .. } => Unopened::Locked(error),
+            error => Unopened::Failed(error.into()),
+        })?;
         let show = Box::new(Arc::clone(&self.mounted));
-        let engine = if self.mounted.is_withheld() {
+        let store = Arc::clone(&self.store);
+        let failed = |error: EngineError| Unopened::Failed(error.into());
+        Ok(Arc::new(if self.mounted.is_withheld() {
             // Only `restore` can go on from here, and it tells the kernel everything.
-            Engine::open_over_damage(Arc::clone(&self.store), writer, show, host::arch())?
+            Engine::open_over_damage(store, writer, show, host::arch()).map_err(failed)?
         } else {
-            let engine = Engine::open(Arc::clone(&self.store), writer, show, host::arch())?;
-            self.mounted.catch_up(&self.store, engine.shown())?;
+            let engine = Engine::open(store, writer, show, host::arch()).map_err(failed)?;
+            let told = self.mounted.catch_up(&self.store, engine.shown());
+            told.map_err(|error| Unopened::Failed(error.into()))?;
             engine
-        };
-        let owner = control::owner_of(&self.directory)?;
-        let live = Arc::clone(&self.live);
-        let service = Control { engine: Arc::new(engine), live, owner, unmount: None };
-        control::serve(&self.control, &service, self.stop.as_fd())?;
-        Ok(())
+        }))
     }
 
     /// Waits a little; whether the mount is gone.
-    fn is_over(&self) -> bool {
+    fn is_over(&self, pause: Timespec) -> bool {
         let mut fds = [PollFd::new(&self.stop, PollFlags::IN)];
-        poll(&mut fds, Some(&RETRY_PAUSE)).is_ok_and(|ready| ready > 0)
+        poll(&mut fds, Some(&pause)).is_ok_and(|ready| ready > 0)
     }
 }
 
-fn wait_for_lock(store: &Store<OsDisk>) -> Result<Writer, StoreError> {
-    loop {
-        match store.writer() {
-            Err(StoreError::Locked { .. }) => thread::sleep(LOCK_PAUSE),
-            other => return other,
-        }
-    }
+/// Why there is no engine yet.
+enum Unopened {
+    /// A dead or a short-lived writer still holds the lock, or another command does.
+    Locked(StoreError),
+    Failed(Failure),
 }
 
 /// What a store shows before anything is changed: its newest generation. When it cannot be read
@@ -278,14 +324,4 @@ fn newest(
         generations: Arc::new(store.generations()?.into_iter().collect()),
     };
     Ok((shown, unreadable))
-}
-
-/// What the keeper left in the memory file: the handshake, and when it mounted.
-///
-/// ```text
-/// negotiated:16 mounted_at:8
-/// ```
-fn parse_words(words: &[u8]) -> Option<(Negotiated, i64)> {
-    let (agreed, at) = words.split_at_checked(Negotiated::LEN)?;
-    Some((Negotiated::from_bytes(agreed)?, i64::from_ne_bytes(at.try_into().ok()?)))
 }

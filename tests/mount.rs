@@ -15,6 +15,8 @@ mod crash;
 mod daemon;
 #[path = "mount/differential.rs"]
 mod differential;
+#[path = "mount/guard.rs"]
+mod guard;
 #[path = "mount/programs.rs"]
 mod programs;
 #[path = "mount/swap.rs"]

@@ -1,6 +1,7 @@
 //! `dynfs mount`: makes the store when there is none, starts the daemon, returns when it is usable.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use store_fs::{OsDisk, Store, StoreError};
@@ -32,8 +33,12 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Mount) -> Result<(), Co
     }
     run.store = absolute(&run.store)?;
     let elsewhere = elsewhere(run, &mountpoint)?;
-    let options =
-        MountOptions { store: run.store.clone(), mountpoint, foreground: arguments.foreground };
+    let options = MountOptions {
+        store: run.store.clone(),
+        mountpoint,
+        foreground: arguments.foreground,
+        watchdog: Duration::from_secs(arguments.watchdog),
+    };
     let mut told = Ok(());
     // In the foreground this is called while the mount is up, and `mount` returns when it is gone.
     mount::mount(&options, &mut |mounted| {

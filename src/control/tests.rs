@@ -18,7 +18,9 @@ fn service(owner: u32) -> Control<SimDisk> {
     let writer = store.writer().unwrap();
     let host = Arch::new("amd64").unwrap();
     let engine = Engine::open(store, writer, Box::new(Unmounted), host).unwrap();
-    Control { engine: Arc::new(engine), live: Arc::new(LiveStatus::default), owner, unmount: None }
+    let opening = Opening::default();
+    opening.opened(Arc::new(engine));
+    Control { engine: opening, live: Arc::new(LiveStatus::default), owner, unmount: None }
 }
 
 fn edit() -> Call {

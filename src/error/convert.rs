@@ -223,6 +223,9 @@ impl From<MountError> for CommandError {
             MountError::Detached { .. } => {
                 (Kind::Refused, "it ends when that is closed; fuser or lsof say who has it")
             }
+            MountError::Orphaned => {
+                (Kind::Unavailable, "dynfs umount ends it; run/log in the store says why")
+            }
             MountError::NotMounted => (Kind::Unavailable, "dynfs mount"),
             MountError::InUse { .. } => (Kind::Refused, "end what uses it, or dynfs umount --lazy"),
             MountError::Io { source, .. } => match source.kind() {

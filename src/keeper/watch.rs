@@ -1,13 +1,20 @@
-//! Watching one server: what it says, whether it lives, whether the mount is gone.
+//! Watching one server: what it says, whether it lives or hangs, whether the mount is gone.
+//!
+//! A server that hangs is killed: it beats no more, or one of its threads handles the same request
+//! for too long and does not wait for the kernel. Then the request is blamed, not the server.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use signal_hook::consts::{SIGKILL, SIGTERM};
+use store_fs::{Blame, InFlightRow, Memory};
 
 use super::Keeper;
 use crate::mount::device;
@@ -18,17 +25,54 @@ const MESSAGE_LEN_MAX: usize = 4096;
 const PAUSE_ANNOUNCING: Duration = Duration::from_millis(5);
 /// How often otherwise: then its end is reported at once, and this is only a net below.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Nanoseconds between looks for one that hangs.
+const LOOK_EVERY: u64 = 900_000_000;
 /// How long a server may take to end after the mount has gone.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
+/// In so many looks in a row a server must seem to hang: one may come late, after a suspend.
+const HANGS_MIN: u32 = 2;
+
 /// A running server.
 pub(super) struct Watched {
-    child: Child,
+    pid: Pid,
+    /// A server that this keeper has not started can be watched, but not waited for.
+    child: Option<Child>,
     pidfd: OwnedFd,
     line: Option<OwnedFd>,
     served: bool,
     announcing: bool,
     words: Option<String>,
+    how: How,
+    hangs: u32,
+    looked: u64,
+}
+
+/// How a server died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Nobody knows yet, or ever.
+    Died,
+    /// Somebody killed it, perhaps the kernel for want of memory.
+    Killed,
+    /// By its own fault.
+    Crashed(i32),
+    /// It ended with this code.
+    Exited(i32),
+    /// It hung, and this keeper killed it.
+    Hung,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Died => f.write_str("died"),
+            Self::Killed => f.write_str("was killed"),
+            Self::Crashed(signal) => write!(f, "crashed with signal {signal}"),
+            Self::Exited(code) => write!(f, "ended with code {code}"),
+            Self::Hung => f.write_str("hung and was killed"),
+        }
+    }
 }
 
 /// How a server ended.
@@ -41,14 +85,37 @@ pub(super) enum Ended {
         served: bool,
         /// What it had to say.
         words: Option<String>,
+        /// How.
+        how: How,
     },
 }
 
 impl Watched {
-    pub(super) fn new(child: Child, line: OwnedFd) -> io::Result<Self> {
-        let pid = Pid::from_child(&child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { child, pidfd, line: Some(line), served: false, announcing: false, words: None })
+    /// A server that this keeper has started.
+    pub(super) fn child(child: Child, line: OwnedFd) -> io::Result<Self> {
+        let watched = Self::over(Pid::from_child(&child), line)?;
+        Ok(Self { child: Some(child), ..watched })
+    }
+
+    /// A server that another keeper has started, and that serves.
+    pub(super) fn adopted(pid: i32, line: OwnedFd) -> io::Result<Self> {
+        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { served: true, ..Self::over(pid, line)? })
+    }
+
+    fn over(pid: Pid, line: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            pid,
+            child: None,
+            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+            line: Some(line),
+            served: false,
+            announcing: false,
+            words: None,
+            how: How::Died,
+            hangs: 0,
+            looked: 0,
+        })
     }
 
     /// Watches until the server has ended; calls `serving` when it says that it serves.
@@ -74,9 +141,51 @@ impl Watched {
                 while self.line.is_some() && self.has_message()? {
                     self.listen(serving);
                 }
-                return Ok(Ended::Died { served: self.served, words: self.words.take() });
+                self.blame(&keeper.memory);
+                let (served, words) = (self.served, self.words.take());
+                return Ok(Ended::Died { served, words, how: self.how });
             }
+            self.end_if_hung(keeper)?;
         }
+    }
+
+    /// Blames the requests that were being handled, by how the server died.
+    fn blame(&self, memory: &Memory) {
+        match self.how {
+            // The one that hung is blamed already; the others were only there.
+            How::Hung => memory.clear_in_flight(),
+            How::Crashed(_) | How::Exited(_) => memory.blame_in_flight(Blame::Crash),
+            How::Died | How::Killed => memory.blame_in_flight(Blame::Kill),
+        }
+    }
+
+    /// Kills a server that hangs.
+    fn end_if_hung(&mut self, keeper: &Keeper<'_>) -> io::Result<()> {
+        let limit = u64::try_from(keeper.options.watchdog.as_nanos()).unwrap_or(u64::MAX);
+        let now = Memory::now();
+        if limit == 0 || !self.served || now.saturating_sub(self.looked) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked = now;
+        let is_old = |since: u64| now.saturating_sub(since) > limit;
+        let mut stuck = keeper.memory.in_flight_rows();
+        stuck.retain(|row| is_old(row.since) && !waits_for_the_kernel(self.pid, row.tid));
+        if stuck.is_empty() && !is_old(keeper.memory.last_beat()) {
+            self.hangs = 0;
+            return Ok(());
+        }
+        self.hangs += 1;
+        if self.hangs < HANGS_MIN || self.how == How::Hung {
+            return Ok(());
+        }
+        for InFlightRow { request, name, .. } in &stuck {
+            let (operation, node) = (request.operation.name(), request.node);
+            let name = String::from_utf8_lossy(name);
+            tracing::error!(operation, node, %name, "this request hangs");
+            keeper.memory.blame(request.unique, Blame::Crash);
+        }
+        self.how = How::Hung;
+        Ok(kill_process(self.pid, Signal::KILL)?)
     }
 
     fn wait(&self, keeper: &Keeper<'_>) -> io::Result<Seen> {
@@ -132,19 +241,31 @@ impl Watched {
     }
 
     fn is_dead(&mut self) -> io::Result<bool> {
-        if self.child.try_wait()?.is_some() {
+        if let Some(child) = &mut self.child
+            && let Some(status) = child.try_wait()?
+        {
+            if self.how == How::Died {
+                self.how = match (status.signal(), status.code()) {
+                    (Some(SIGKILL | SIGTERM), _) => How::Killed,
+                    (Some(signal), _) => How::Crashed(signal),
+                    (None, code) => How::Exited(code.unwrap_or(0)),
+                };
+            }
             return Ok(true);
         }
-        Ok(is_zombie(self.child.id()))
+        let is_over = self.child.is_none() && has_ended(&self.pidfd)?;
+        Ok(is_over || is_zombie(self.pid))
     }
 
     /// Gives the server time to end on its own, since its mount has gone, then ends it.
     fn end(&mut self) -> io::Result<()> {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         poll(&mut fds, Some(&timespec(END_PATIENCE)))?;
-        if self.child.try_wait()?.is_none() {
-            self.child.kill()?;
-            self.child.wait()?;
+        if !self.is_dead()? {
+            kill_process(self.pid, Signal::KILL)?;
+            if let Some(child) = &mut self.child {
+                child.wait()?;
+            }
         }
         Ok(())
     }
@@ -156,13 +277,28 @@ struct Seen {
     message: bool,
 }
 
+/// Whether a process that is not our child has ended.
+fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    Ok(poll(&mut fds, Some(&timespec(Duration::ZERO)))? > 0)
+}
+
 /// Whether the leader of a process has ended, whatever its other threads do.
-fn is_zombie(pid: u32) -> bool {
+fn is_zombie(pid: Pid) -> bool {
+    matches!(state(&format!("/proc/{pid}/stat")), Some(b'Z' | b'X'))
+}
+
+/// Whether a thread waits for a disk: killing it would change nothing.
+fn waits_for_the_kernel(pid: Pid, tid: u32) -> bool {
+    state(&format!("/proc/{pid}/task/{tid}/stat")) == Some(b'D')
+}
+
+/// The state of a process or thread, as the kernel writes it.
+fn state(path: &str) -> Option<u8> {
+    let stat = std::fs::read(path).ok()?;
     // The name in parentheses may hold anything, so the state is what follows the last of them.
-    std::fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        let after = stat.iter().rposition(|byte| *byte == b')');
-        after.is_some_and(|at| stat.get(at + 2).is_some_and(|state| b"ZX".contains(state)))
-    })
+    let after = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(after + 2).copied()
 }
 
 /// Asked to end: unmounts, also when it is in use; then the server and we live on for its users.
@@ -191,8 +327,8 @@ mod tests {
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a child");
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         poll(&mut fds, None).expect("it ends");
-        assert!(is_zombie(child.id()));
+        assert!(is_zombie(Pid::from_child(&child)));
         child.wait().expect("ours");
-        assert!(!is_zombie(std::process::id()));
+        assert!(!is_zombie(rustix::process::getpid()));
     }
 }

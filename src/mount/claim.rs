@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <store>/run/keeper    {"pid":311,"mountpoint":"/dyn"}    locked (flock) while the keeper lives
+//! <store>/run/server    empty                              locked, shared, by each living server
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -72,6 +73,37 @@ impl Claim {
     }
 }
 
+/// Says that this process serves the store, for as long as the file stays open.
+///
+/// # Errors
+///
+/// The operating system's.
+pub(crate) fn serve(store: &Path) -> io::Result<File> {
+    let path = rundir::server(store);
+    let mode = |options: &mut OpenOptions| options.mode(0o644).open(&path);
+    let file = mode(OpenOptions::new().read(true).append(true).create(true))?;
+    flock(&file, FlockOperation::NonBlockingLockShared)?;
+    Ok(file)
+}
+
+/// Whether any server of the store lives, whatever became of its keeper.
+///
+/// # Errors
+///
+/// The operating system's.
+pub(crate) fn is_served(store: &Path) -> io::Result<bool> {
+    let file = match File::open(rundir::server(store)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The living keeper of a store.
 ///
 /// # Errors
@@ -90,14 +122,14 @@ pub(crate) fn holder(store: &Path) -> io::Result<Option<Holder>> {
     }
 }
 
-/// Waits until no keeper lives, at most `patience`; answers whether none does.
+/// Waits until neither keeper nor server lives, at most `patience`; answers whether none does.
 ///
 /// # Errors
 ///
 /// The operating system's.
 pub(crate) fn wait_until_free(store: &Path, patience: Duration) -> io::Result<bool> {
     for _ in 0..=patience.as_millis() / PAUSE.as_millis() {
-        if holder(store)?.is_none() {
+        if holder(store)?.is_none() && !is_served(store)? {
             return Ok(true);
         }
         std::thread::sleep(PAUSE);

@@ -11,7 +11,7 @@ use store_fs::fs::announce;
 use store_fs::fuse::FuseKernel;
 use store_fs::{Announcement, Disk, DynFs, Memory, Shown, Store, StoreError};
 
-use super::Line;
+use super::guardian::Line;
 use crate::engine::Show;
 
 /// One thing to tell, and where to say that it was told.

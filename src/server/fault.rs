@@ -3,6 +3,7 @@
 //! ```text
 //! DYNFS_TEST_CRASH=<point>:<token>   abort at the point
 //! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name
+//! DYNFS_TEST_POISON=<name>:          abort at each lookup of the name, token or not
 //! DYNFS_TEST_DEAF=kernel:<token>     do not tell the kernel, and say that it failed
 //! ```
 //!
@@ -24,18 +25,24 @@ pub(super) fn point(name: &str) {
     }
 }
 
-/// Makes lookups stall when a test asked for it.
+/// Makes lookups stall or crash when a test asked for it.
 pub(super) fn install() {
-    let Some((wanted, token)) = read("DYNFS_TEST_STALL") else { return };
-    let stall = move |name: &[u8]| {
-        if name == wanted.as_bytes() && used_up(&token) {
+    let (stall, poison) = (read("DYNFS_TEST_STALL"), read("DYNFS_TEST_POISON"));
+    let before = move |name: &[u8]| {
+        if poison.as_ref().is_some_and(|(wanted, _)| name == wanted.as_bytes()) {
+            std::process::abort();
+        }
+        if let Some((wanted, token)) = &stall
+            && name == wanted.as_bytes()
+            && used_up(token)
+        {
             loop {
                 thread::park();
             }
         }
     };
-    if store_fs::fuse::hook::BEFORE_LOOKUP.set(Box::new(stall)).is_err() {
-        tracing::warn!("lookups stall already");
+    if store_fs::fuse::hook::BEFORE_LOOKUP.set(Box::new(before)).is_err() {
+        tracing::warn!("lookups have a hook already");
     }
 }
 

@@ -10,6 +10,7 @@
 mod adapter;
 #[cfg(debug_assertions)]
 pub mod hook;
+mod in_hand;
 mod kernel;
 mod session;
 mod wire;

@@ -30,6 +30,6 @@ pub use fs::{
     Statistics,
 };
 pub use fsck::{Finding, FsckOptions, FsckReport, fsck, fsck_disk};
-pub use memory::{InFlight, InFlightRow, Memory, Operation};
+pub use memory::{Blame, InFlight, InFlightRow, Memory, Operation, Suspicion};
 pub use object::{Node, Row, Tree, TreeBuilder};
 pub use store::{Addition, Format, Prefix, Store, Unpublished, Writer};

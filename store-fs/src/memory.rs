@@ -15,9 +15,11 @@
 //!       9        length of the heap, in words
 //!      10        bytes of what was negotiated with the kernel, 0 = not yet
 //!      11..43    what was negotiated
+//!      44        servers that died
 //!     512..      counters, one a kind of request
-//!    1024..      in-flight rows, 64 of 8 words (see `memory/in_flight.rs`)
-//!    1536..      spare, for a history of swaps
+//!    1024..      in-flight rows, 64 of 40 words (see `memory/in_flight.rs`)
+//!    3584..      suspects (see `memory/suspects.rs`)
+//!    3713..      spare, for a history of swaps
 //!    9728..      promised names (see `memory/promises.rs`)
 //!  140800..      slot table, index, heap (see `slots.rs`)
 //! ```
@@ -26,6 +28,7 @@
 
 mod in_flight;
 mod promises;
+mod suspects;
 pub(crate) mod text;
 
 use std::io;
@@ -38,6 +41,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::time::ClockId;
 
 pub use self::in_flight::{IN_FLIGHT_ROWS, InFlight, InFlightGuard, InFlightRow, Operation};
+pub use self::suspects::{Blame, Suspicion};
 use self::text::{load_text, same_text, store_text, words_of};
 use crate::sys::{Mapping, WORD_LEN};
 
@@ -58,16 +62,18 @@ pub(crate) const TABLE_LEN: usize = 8;
 pub(crate) const HEAP_LEN: usize = 9;
 const NEGOTIATED_LEN: usize = 10;
 const NEGOTIATED: usize = 11;
+const RESTARTS: usize = 44;
 const COUNTERS: usize = 512;
 const IN_FLIGHT_BASE: usize = 1024;
-const SPARE_BASE: usize = IN_FLIGHT_BASE + IN_FLIGHT_ROWS * in_flight::ROW_WORDS;
-const SPARE_WORDS: usize = 8192;
-const PROMISES_BASE: usize = SPARE_BASE + SPARE_WORDS;
+const SUSPECTS_BASE: usize = IN_FLIGHT_BASE + IN_FLIGHT_ROWS * in_flight::ROW_WORDS;
+const SPARE_BASE: usize = SUSPECTS_BASE + suspects::SUSPECTS_WORDS;
+const PROMISES_BASE: usize = 9728;
 const PROMISES_WORDS: usize = 131_072;
 pub(crate) const TABLE_BASE: usize = PROMISES_BASE + PROMISES_WORDS;
 
-const _: () = assert!(NEGOTIATED + NEGOTIATED_LEN_MAX / WORD_LEN <= COUNTERS);
+const _: () = assert!(NEGOTIATED + NEGOTIATED_LEN_MAX / WORD_LEN <= RESTARTS);
 const _: () = assert!(COUNTERS + Operation::ALL.len() <= IN_FLIGHT_BASE);
+const _: () = assert!(SPARE_BASE == 3713 && SPARE_BASE < PROMISES_BASE);
 const _: () = assert!(TABLE_BASE == 140_800);
 
 /// The sizes of the slot table's parts.
@@ -209,6 +215,16 @@ impl Memory {
     /// Records that the kernel has been told of everything up to this generation.
     pub fn set_announced(&self, number: GenerationNumber) {
         self.words()[ANNOUNCED].store(number.0, Ordering::Release);
+    }
+
+    /// Servers that died and were replaced.
+    pub fn restarts(&self) -> u64 {
+        self.words()[RESTARTS].load(Ordering::Relaxed)
+    }
+
+    /// Another server died.
+    pub fn count_restart(&self) {
+        self.words()[RESTARTS].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The server lives: notes the time.

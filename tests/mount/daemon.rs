@@ -95,23 +95,6 @@ fn a_mount_point_behind_a_link() {
     assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0", "the dead mount was replaced");
 }
 
-/// A keeper that died is said, and what it kept goes on.
-#[test]
-fn a_dead_keeper_is_said() {
-    let Some(rig) = Rig::mounted("a_dead_keeper_is_said") else { return };
-    rig.add_plain("demo", "1.0");
-    assert_eq!(rig.status()["notes"], serde_json::json!([]));
-    let (keeper, server) = (rig.pid("keeper"), rig.pid("server"));
-    kill(keeper);
-    wait_until("it is gone", || !Path::new(&format!("/proc/{keeper}/exe")).exists());
-    rig.ok(["select", "demo"]);
-    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
-    let notes = rig.status()["notes"].to_string();
-    assert!(notes.contains("the keeper"), "{notes}");
-    rig.ok(["umount"]);
-    wait_until("the server ends", || !Path::new(&format!("/proc/{server}/exe")).exists());
-}
-
 /// Does something also when a test fails.
 struct Cleanup<F: FnMut()>(F);
 

@@ -5,12 +5,11 @@
 //! *Refused*: whatever would change something is `EROFS`; the kernel refuses most of it on its
 //! own, since the mount is read-only.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
@@ -21,8 +20,8 @@ use fuser::{
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::{FOR_EVER, RequestGuard};
-use crate::memory::{InFlight, InFlightGuard};
+use super::in_hand::InHand;
+use crate::fs::FOR_EVER;
 use crate::{Attr, Disk, DynFs, FsError, Ino, Kind, Memory, Operation};
 
 /// Block size for `st_blksize` and `statfs`, in bytes.
@@ -33,8 +32,6 @@ const SECTOR_LEN: u64 = 512;
 const GENERATION: Generation = Generation(0);
 
 thread_local! {
-    /// This thread's row in the table of requests in flight.
-    static ROW: Cell<Option<usize>> = const { Cell::new(None) };
     /// Kept from read to read, so that a read allocates nothing.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -43,45 +40,15 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Adapter<D: Disk> {
     fs: Arc<DynFs<D>>,
-    memory: Arc<Memory>,
-    rows: AtomicUsize,
+    hand: InHand,
     uid: u32,
     gid: u32,
-}
-
-/// Held while a request is handled.
-struct Serving<'a> {
-    _row: InFlightGuard<'a>,
-    _handler: RequestGuard,
 }
 
 impl<D: Disk> Adapter<D> {
     pub(super) fn new(fs: Arc<DynFs<D>>, memory: Arc<Memory>) -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        Self { fs, memory, rows: AtomicUsize::new(0), uid: uid.as_raw(), gid: gid.as_raw() }
-    }
-
-    /// Counts a request and notes it as in flight until the guard is dropped, which is after the
-    /// answer.
-    fn begin(
-        &self,
-        request: &Request,
-        operation: Operation,
-        node: INodeNo,
-        (offset, size): (u64, u32),
-    ) -> Serving<'_> {
-        let row = ROW.with(|row| match row.get() {
-            Some(number) => number,
-            None => {
-                let number = self.rows.fetch_add(1, Ordering::Relaxed);
-                row.set(Some(number));
-                number
-            }
-        });
-        self.memory.count(operation);
-        let unique = request.unique().0;
-        let in_flight = InFlight { unique, operation, node: node.0, offset, size };
-        Serving { _row: self.memory.in_flight(row, in_flight), _handler: RequestGuard::enter() }
+        Self { fs, hand: InHand::new(memory), uid: uid.as_raw(), gid: gid.as_raw() }
     }
 
     fn file_attr(&self, attr: &Attr) -> FileAttr {
@@ -151,7 +118,10 @@ impl<D: Disk> Filesystem for Adapter<D> {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes();
         let size = u32::try_from(name.len()).unwrap_or(u32::MAX);
-        let _serving = self.begin(request, Operation::Lookup, parent, (0, size));
+        let Some(_serving) = self.hand.admit(request, Operation::Lookup, parent, (0, size), name)
+        else {
+            return reply.error(Errno::EIO);
+        };
         #[cfg(debug_assertions)]
         super::hook::before_lookup(name);
         match self.fs.lookup(Ino(parent.0), name) {
@@ -162,7 +132,9 @@ impl<D: Disk> Filesystem for Adapter<D> {
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let _serving = self.begin(request, Operation::Getattr, ino, (0, 0));
+        let Some(_serving) = self.hand.admit(request, Operation::Getattr, ino, (0, 0), b"") else {
+            return reply.error(Errno::EIO);
+        };
         match self.fs.attr(Ino(ino.0)) {
             Ok(attr) => reply.attr(&FOR_EVER, &self.file_attr(&attr)),
             Err(error) => reply.error(errno(Operation::Getattr, ino, &error)),
@@ -170,7 +142,9 @@ impl<D: Disk> Filesystem for Adapter<D> {
     }
 
     fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
-        let _serving = self.begin(request, Operation::Readlink, ino, (0, 0));
+        let Some(_serving) = self.hand.admit(request, Operation::Readlink, ino, (0, 0), b"") else {
+            return reply.error(Errno::EIO);
+        };
         match self.fs.readlink(Ino(ino.0)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(errno(Operation::Readlink, ino, &error)),
@@ -188,7 +162,10 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _serving = self.begin(request, Operation::Read, ino, (offset, size));
+        let Some(_serving) = self.hand.admit(request, Operation::Read, ino, (offset, size), b"")
+        else {
+            return reply.error(Errno::EIO);
+        };
         BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
             match self.fs.read(Ino(ino.0), offset, size, buffer) {
@@ -206,7 +183,10 @@ impl<D: Disk> Filesystem for Adapter<D> {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _serving = self.begin(request, Operation::Readdir, ino, (offset, 0));
+        let Some(_serving) = self.hand.admit(request, Operation::Readdir, ino, (offset, 0), b"")
+        else {
+            return reply.error(Errno::EIO);
+        };
         let listed = self.fs.readdir(Ino(ino.0), offset, false, &mut |line| {
             let name = OsStr::from_bytes(line.name);
             reply.add(INodeNo(line.ino.0), line.offset, file_type(line.kind), name)
@@ -225,7 +205,11 @@ impl<D: Disk> Filesystem for Adapter<D> {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _serving = self.begin(request, Operation::Readdirplus, ino, (offset, 0));
+        let Some(_serving) =
+            self.hand.admit(request, Operation::Readdirplus, ino, (offset, 0), b"")
+        else {
+            return reply.error(Errno::EIO);
+        };
         let listed = self.fs.readdir(Ino(ino.0), offset, true, &mut |line| {
             let name = OsStr::from_bytes(line.name);
             let ino = INodeNo(line.ino.0);
@@ -256,7 +240,9 @@ impl<D: Disk> Filesystem for Adapter<D> {
     }
 
     fn statfs(&self, request: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        let _serving = self.begin(request, Operation::Statfs, ino, (0, 0));
+        let Some(_serving) = self.hand.admit(request, Operation::Statfs, ino, (0, 0), b"") else {
+            return reply.error(Errno::EIO);
+        };
         let statistics = self.fs.statistics();
         let (blocks, files) = (statistics.blocks, statistics.files);
         reply.statfs(blocks, 0, 0, files, 0, BLOCK_LEN, 255, BLOCK_LEN);
@@ -273,7 +259,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _output_len: u32,
         reply: ReplyIoctl,
     ) {
-        let _serving = self.begin(request, Operation::Ioctl, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Ioctl, ino, (0, 0));
         reply.error(Errno::ENOTTY);
     }
 
@@ -284,27 +270,27 @@ impl<D: Disk> Filesystem for Adapter<D> {
     // Never again: after one ENOSYS the kernel answers these itself.
 
     fn open(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let _serving = self.begin(request, Operation::Open, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Open, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let _serving = self.begin(request, Operation::Opendir, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Opendir, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
     fn access(&self, request: &Request, ino: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
-        let _serving = self.begin(request, Operation::Access, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Access, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
     fn getxattr(&self, request: &Request, ino: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        let _serving = self.begin(request, Operation::Getxattr, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Getxattr, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, _: u32, reply: ReplyXattr) {
-        let _serving = self.begin(request, Operation::Listxattr, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Listxattr, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
@@ -316,17 +302,17 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let _serving = self.begin(request, Operation::Flush, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Flush, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
     fn fsync(&self, request: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let _serving = self.begin(request, Operation::Fsync, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Fsync, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
     fn fsyncdir(&self, request: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let _serving = self.begin(request, Operation::Fsyncdir, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Fsyncdir, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
@@ -339,12 +325,12 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _: i32,
         reply: ReplyLseek,
     ) {
-        let _serving = self.begin(request, Operation::Lseek, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Lseek, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
     fn bmap(&self, request: &Request, ino: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
@@ -358,7 +344,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _: PollFlags,
         reply: ReplyPoll,
     ) {
-        let _serving = self.begin(request, Operation::Poll, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Poll, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
@@ -374,7 +360,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
@@ -391,7 +377,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::ENOSYS);
     }
 
@@ -407,7 +393,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _serving = self.begin(request, Operation::Release, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Release, ino, (0, 0));
         reply.ok();
     }
 
@@ -419,7 +405,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let _serving = self.begin(request, Operation::Releasedir, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Releasedir, ino, (0, 0));
         reply.ok();
     }
 
@@ -435,7 +421,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _device: u32,
         reply: ReplyEntry,
     ) {
-        let _serving = self.begin(request, Operation::Other, parent, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, parent, (0, 0));
         reply.error(Errno::EROFS);
     }
 
@@ -448,22 +434,22 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _serving = self.begin(request, Operation::Other, parent, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, parent, (0, 0));
         reply.error(Errno::EROFS);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        let _serving = self.begin(request, Operation::Other, parent, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, parent, (0, 0));
         reply.error(Errno::EROFS);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        let _serving = self.begin(request, Operation::Other, parent, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, parent, (0, 0));
         reply.error(Errno::EROFS);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        let _serving = self.begin(request, Operation::Other, parent, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, parent, (0, 0));
         reply.error(Errno::EROFS);
     }
 
@@ -477,12 +463,12 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _serving = self.begin(request, Operation::Other, parent, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, parent, (0, 0));
         reply.error(Errno::EROFS);
     }
 
     fn link(&self, request: &Request, ino: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::EROFS);
     }
 
@@ -496,7 +482,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let _serving = self.begin(request, Operation::Other, parent, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, parent, (0, 0));
         reply.error(Errno::EROFS);
     }
 
@@ -510,12 +496,12 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::EROFS);
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::EROFS);
     }
 
@@ -529,7 +515,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::EROFS);
     }
 
@@ -545,7 +531,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _serving = self.begin(request, Operation::Write, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Write, ino, (0, 0));
         reply.error(Errno::EROFS);
     }
 
@@ -567,7 +553,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::EROFS);
     }
 
@@ -584,7 +570,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _serving = self.begin(request, Operation::Other, ino, (0, 0));
+        let _serving = self.hand.begin(request, Operation::Other, ino, (0, 0));
         reply.error(Errno::EROFS);
     }
 }

@@ -1,10 +1,11 @@
 //! What is counted and what is being handled: the operations and the in-flight rows.
 //!
-//! One row of eight words a thread, one cache line:
+//! One row a thread, of which only a lookup writes more than the first cache line:
 //!
 //! ```text
 //! 0 sequence   odd while a request is being handled; raised by one at each begin and end
-//! 1 unique     2 operation | size << 32     3 node     4 offset     5 start, ns     6, 7 spare
+//! 1 unique     2 operation | size << 32     3 node     4 offset     5 start, ns
+//! 6 thread id  7 length of the name         8..40 name
 //! ```
 //!
 //! The words behind an odd sequence are complete. A killed server leaves its rows odd; they are
@@ -12,12 +13,19 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use super::text::{load_text, store_text, words_of};
 use super::{IN_FLIGHT_BASE, Memory};
 
 /// Rows; threads beyond share them, which loses a row and nothing else.
 pub const IN_FLIGHT_ROWS: usize = 64;
 /// Words of a row.
-pub(super) const ROW_WORDS: usize = 8;
+pub(super) const ROW_WORDS: usize = 40;
+/// Words of a row before the name.
+const NAME_WORD: usize = 8;
+/// Longest name that is noted; the rest is cut.
+const NAME_LEN_MAX: usize = 255;
+
+const _: () = assert!(NAME_WORD + words_of(NAME_LEN_MAX) <= ROW_WORDS);
 
 /// The file system operations that are counted, in the order of the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,12 +138,16 @@ pub struct InFlight {
 }
 
 /// A row of the table of requests being handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlightRow {
     /// The row.
     pub thread: usize,
+    /// The kernel's number of the thread that handles it.
+    pub tid: u32,
     /// What it holds.
     pub request: InFlight,
+    /// The name of a lookup; else empty.
+    pub name: Vec<u8>,
     /// When it began: nanoseconds of `CLOCK_MONOTONIC`, as [`Memory::now`] gives.
     pub since: u64,
 }
@@ -155,8 +167,15 @@ impl Drop for InFlightGuard<'_> {
 }
 
 impl Memory {
-    /// Notes in row `thread` that a request is being handled; the guard clears the row.
-    pub fn in_flight(&self, thread: usize, request: InFlight) -> InFlightGuard<'_> {
+    /// Notes in row `thread` that thread `tid` handles a request, with the name of a lookup; the
+    /// guard clears the row.
+    pub fn in_flight(
+        &self,
+        thread: usize,
+        tid: u32,
+        request: InFlight,
+        name: &[u8],
+    ) -> InFlightGuard<'_> {
         let row = row_base(thread % IN_FLIGHT_ROWS);
         let words = &self.words()[row..row + ROW_WORDS];
         let old = words[0].load(Ordering::Relaxed);
@@ -170,6 +189,10 @@ impl Memory {
         words[3].store(request.node, Ordering::Relaxed);
         words[4].store(request.offset, Ordering::Relaxed);
         words[5].store(Self::now(), Ordering::Relaxed);
+        words[6].store(tid.into(), Ordering::Relaxed);
+        let name = &name[..name.len().min(NAME_LEN_MAX)];
+        words[7].store(name.len() as u64, Ordering::Relaxed);
+        store_text(&words[NAME_WORD..], name);
         let sequence = sequence.wrapping_add(1);
         words[0].store(sequence, Ordering::Release);
         InFlightGuard { memory: self, row, sequence }
@@ -199,8 +222,10 @@ impl Memory {
         if before.is_multiple_of(2) {
             return None;
         }
-        let [unique, what, node, offset, since] =
-            [1, 2, 3, 4, 5].map(|word| words[word].load(Ordering::Relaxed));
+        let [unique, what, node, offset, since, tid, len] =
+            [1, 2, 3, 4, 5, 6, 7].map(|word| words[word].load(Ordering::Relaxed));
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(NAME_LEN_MAX);
+        let name = load_text(&words[NAME_WORD..], len);
         fence(Ordering::Acquire);
         if words[0].load(Ordering::Relaxed) != before {
             return None;
@@ -209,7 +234,8 @@ impl Memory {
         let size = u32::try_from(what >> 32).unwrap_or(u32::MAX);
         let operation = Operation::from_number(low);
         let request = InFlight { unique, operation, node, offset, size };
-        Some(InFlightRow { thread, request, since })
+        let tid = u32::try_from(tid).unwrap_or(0);
+        Some(InFlightRow { thread, tid, request, name, since })
     }
 }
 
@@ -242,11 +268,14 @@ mod tests {
         let memory = Memory::create().unwrap();
         assert_eq!(memory.in_flight_rows(), []);
         let before = Memory::now();
-        let first = memory.in_flight(3, request(8, Operation::Read));
-        let second = memory.in_flight(IN_FLIGHT_ROWS + 4, request(9, Operation::Lookup));
+        let first = memory.in_flight(3, 17, request(8, Operation::Read), b"");
+        let name = [b'x'; 300];
+        let second = memory.in_flight(IN_FLIGHT_ROWS + 4, 18, request(9, Operation::Lookup), &name);
         let rows = memory.in_flight_rows();
         assert_eq!(rows.iter().map(|row| row.thread).collect::<Vec<_>>(), [3, 4]);
         assert_eq!(rows[0].request, request(8, Operation::Read));
+        assert_eq!((rows[0].tid, rows[0].name.as_slice()), (17, &b""[..]));
+        assert_eq!((rows[1].tid, rows[1].name.as_slice()), (18, &name[..NAME_LEN_MAX]));
         assert!(rows[0].since >= before && rows[1].since >= rows[0].since);
         drop(first);
         assert_eq!(memory.in_flight_rows(), rows[1..]);
@@ -257,14 +286,14 @@ mod tests {
     #[test]
     fn what_a_dead_server_left_is_read_and_then_reused() {
         let memory = Memory::create().unwrap();
-        std::mem::forget(memory.in_flight(0, request(5, Operation::Getattr)));
+        std::mem::forget(memory.in_flight(0, 1, request(5, Operation::Getattr), b""));
         let successor = Memory::map(memory.try_clone_file().unwrap()).unwrap();
         assert_eq!(successor.in_flight_rows()[0].request.unique, 5);
-        let guard = successor.in_flight(0, request(6, Operation::Getattr));
+        let guard = successor.in_flight(0, 1, request(6, Operation::Getattr), b"");
         assert_eq!(successor.in_flight_rows()[0].request.unique, 6);
         drop(guard);
         assert_eq!(successor.in_flight_rows(), []);
-        std::mem::forget(successor.in_flight(1, request(7, Operation::Open)));
+        std::mem::forget(successor.in_flight(1, 1, request(7, Operation::Open), b""));
         successor.clear_in_flight();
         assert_eq!(memory.in_flight_rows(), []);
     }

@@ -1,0 +1,64 @@
+//! A keeper for a server that has lost its own: everything is there already, so nothing is mounted,
+//! negotiated or bound, and the server goes on as it is.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use store_fs::Memory;
+
+use super::watch::Watched;
+use super::{Keeper, OOM_SCORE, claim, doing, leave_terminal, watch_signals, words_of};
+use crate::agreed::Agreed;
+use crate::mount::{MountError, MountOptions, number};
+use crate::{host, sys};
+
+/// Runs the hidden subcommand: `adopt STORE MOUNTPOINT PID` and the descriptors of the device, the
+/// memory file, the control socket and the line to the server.
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+    let [store, mountpoint, pid, device, memory, control, line] = arguments else {
+        return ExitCode::from(2);
+    };
+    let adopt = |text: &OsString| number(text).and_then(|number| sys::adopt(number).ok());
+    let handed = [device, memory, control, line].map(adopt);
+    let (Some(pid), [Some(device), Some(memory), Some(control), Some(line)]) =
+        (number(pid), handed)
+    else {
+        return ExitCode::from(2);
+    };
+    let mut options = MountOptions {
+        store: PathBuf::from(store),
+        mountpoint: PathBuf::from(mountpoint),
+        foreground: false,
+        watchdog: std::time::Duration::ZERO,
+    };
+    match run(&mut options, device, memory, control.into(), Watched::adopted(pid, line)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", words_of(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(
+    options: &mut MountOptions,
+    device: OwnedFd,
+    memory: OwnedFd,
+    control: UnixListener,
+    server: std::io::Result<Watched>,
+) -> Result<(), MountError> {
+    leave_terminal().map_err(|error| doing("leaving the terminal")(error.into()))?;
+    let claim = claim(options)?;
+    let signals = watch_signals().map_err(doing("watching for signals"))?;
+    let memory = Memory::map(memory).map_err(doing("mapping the memory file"))?;
+    let agreed = memory.negotiated().and_then(|words| Agreed::from_bytes(&words));
+    options.watchdog = agreed.map(|agreed| agreed.watchdog).unwrap_or_default();
+    let server = server.map_err(doing("watching the server"))?;
+    host::spare_from_oom(OOM_SCORE);
+    tracing::warn!("the keeper died; this one goes on");
+    let keeper = Keeper { options, device, memory, control, signals, _claim: claim };
+    keeper.keep(Some(server), None, &mut |_| ())
+}

@@ -1,0 +1,154 @@
+//! Keeper and server watch each other: who dies is replaced, who hangs too, and a request that
+//! kills servers is given up for itself alone.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::rig::{Rig, kill, read, wait_until};
+
+fn gone(pid: i32) -> bool {
+    !Path::new(&format!("/proc/{pid}/exe")).exists()
+}
+
+/// Waits until another keeper than this one lives.
+fn wait_for_other_keeper(rig: &Rig, before: i32) -> i32 {
+    wait_until("another keeper lives", || {
+        let pid = rig.pid("keeper");
+        pid != 0 && pid != before && !gone(pid)
+    });
+    rig.pid("keeper")
+}
+
+/// A keeper that dies is replaced by its server; the next one replaces servers as the first did,
+/// and everything ends with the mount.
+#[test]
+fn a_keeper_that_dies_is_replaced() {
+    let Some(rig) = Rig::mounted("a_keeper_that_dies_is_replaced") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("demo", "2.0");
+    rig.ok(["select", "demo@1.0"]);
+    let mut open = File::open(rig.at("lib/demo/share/version")).expect("there");
+    let mut keeper = rig.pid("keeper");
+    for round in 0..3 {
+        let server = rig.pid("server");
+        kill(keeper);
+        keeper = wait_for_other_keeper(&rig, keeper);
+        assert_eq!(rig.pid("server"), server, "the server went on");
+        let version = if round % 2 == 0 { "2.0" } else { "1.0" };
+        rig.ok(["select", &format!("demo@{version}")]);
+        assert_eq!(read(&rig.at("lib/demo/share/version")), version);
+        kill(server);
+        rig.wait_for_other_server(server);
+        assert_eq!(rig.pid("keeper"), keeper, "it replaced the server");
+        assert_eq!(read(&rig.at("lib/demo@1.0/share/version")), "1.0");
+    }
+    assert_eq!(rig.status()["notes"], serde_json::json!([]));
+    let again = rig.run(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
+    let words = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert_eq!(again.status.code(), Some(4), "{words}");
+    assert!(words.contains(&keeper.to_string()), "the second daemon is refused: {words}");
+    let busy = rig.run(["umount"]);
+    assert_eq!(busy.status.code(), Some(4), "{}", String::from_utf8_lossy(&busy.stderr));
+    let mut text = String::new();
+    open.read_to_string(&mut text).expect("open all the time");
+    assert_eq!(text, "1.0");
+    drop(open);
+    let server = rig.pid("server");
+    rig.ok(["umount"]);
+    wait_until("both have ended", || gone(keeper) && gone(server));
+}
+
+/// A keeper that dies and a mount at that very moment do not make two daemons.
+#[test]
+fn a_mount_while_the_keeper_is_replaced() {
+    let Some(rig) = Rig::mounted("a_mount_while_the_keeper_is_replaced") else { return };
+    for _ in 0..5 {
+        let (keeper, server) = (rig.pid("keeper"), rig.pid("server"));
+        kill(keeper);
+        let again = rig.run(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
+        let words = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert_eq!(again.status.code(), Some(4), "{words}");
+        wait_for_other_keeper(&rig, keeper);
+        assert_eq!(rig.pid("server"), server);
+    }
+}
+
+/// A server that is stopped, as one that hangs, is replaced, and who waits is answered.
+#[test]
+fn a_server_that_hangs_is_replaced() {
+    let Some(rig) = Rig::new("a_server_that_hangs_is_replaced", &[]) else { return };
+    rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8"), "--watchdog", "1"]);
+    println!("MOUNTED a_server_that_hangs_is_replaced");
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let server = rig.pid("server");
+    let stopped = Pid::from_raw(server).expect("a process id");
+    kill_process(stopped, Signal::STOP).expect("ours");
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0", "answered by the next server");
+    rig.wait_for_other_server(server);
+    assert!(rig.log().contains("hung and was killed"), "{}", rig.log());
+}
+
+/// A request that is never answered is taken from its server and given to the next one; one that
+/// hangs that too is answered with an error, and nothing else is.
+#[test]
+fn a_request_that_hangs() {
+    let scratch = tempfile::tempdir().expect("a place");
+    let token = scratch.path().join("token");
+    let stall = format!("stalled:{}", token.display());
+    let environment = [("DYNFS_TEST_STALL", stall.as_str())];
+    let Some(rig) = Rig::new("a_request_that_hangs", &environment) else { return };
+    rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8"), "--watchdog", "1"]);
+    println!("MOUNTED a_request_that_hangs");
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    fs::write(&token, "").expect("ours");
+    let look = |name: &str| fs::metadata(rig.at(name)).map(drop).map_err(|e| e.raw_os_error());
+    let missing = Err(Some(Errno::NOENT.raw_os_error()));
+    assert_eq!(look("lib/stalled"), missing, "the next server answers");
+    fs::write(&token, "").expect("ours");
+    let answer = thread::scope(|scope| {
+        let waiting = scope.spawn(|| look("app/stalled"));
+        wait_until("the first server hangs", || !token.exists());
+        fs::write(&token, "").expect("ours");
+        wait_until("the second server hangs", || !token.exists());
+        assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0", "everything else goes on");
+        waiting.join().expect("answered")
+    });
+    assert_eq!(answer, Err(Some(Errno::IO.raw_os_error())));
+    assert!(rig.log().contains("stalled"), "{}", rig.log());
+    assert_eq!(look("app/stalled"), missing, "asked again, it is another request");
+}
+
+/// A request that kills the server twice is answered with an error and named in the log; whoever
+/// asked for something else at the same time sees nothing of it.
+#[test]
+fn a_request_that_kills_the_server() {
+    let environment = [("DYNFS_TEST_POISON", "poison:")];
+    let Some(rig) = Rig::mounted_with("a_request_that_kills_the_server", &environment) else {
+        return;
+    };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            for round in 0..50 {
+                assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+                assert!(!rig.at(&format!("lib/missing-{round}")).exists());
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        for _ in 0..3 {
+            let error = fs::metadata(rig.at("lib/poison")).expect_err("it cannot be answered");
+            assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));
+        }
+        reader.join().expect("no error");
+    });
+    assert!(rig.log().contains("poison"), "{}", rig.log());
+}
