@@ -24,8 +24,8 @@ use store_fs::Disk;
 use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
 use crate::protocol::{
-    Answer, Call, DaemonStatus, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL, READER_LINE_LEN_MAX,
-    Wire, WireError,
+    Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL,
+    READER_LINE_LEN_MAX, Switched, Wire, WireError,
 };
 use crate::{host, rundir};
 
@@ -296,8 +296,27 @@ impl<D: Disk> Control<D> {
 
     fn edit(&self, edit: &Edit, by: Caller) -> Answer {
         match self.engine.edit(edit, &by) {
-            Ok(done) => Answer::Done(done),
-            Err(error) => Answer::Failed(error.into()),
+            Ok(done) => {
+                note(&done, by.uid);
+                Answer::Done(done)
+            }
+            Err(error) => {
+                tracing::info!(uid = by.uid, error = &error as &dyn std::error::Error, "refused");
+                Answer::Failed(error.into())
+            }
+        }
+    }
+}
+
+/// For the log: who changed what.
+fn note(done: &Done, uid: u32) {
+    match done {
+        Done::Switched(Switched { before, after, changes, .. }) => {
+            tracing::info!(uid, changes = changes.len(), "generation {before} -> {after}");
+        }
+        Done::Published { release, new, .. } => tracing::info!(uid, new, "added {release}"),
+        Done::Removed { releases, .. } => {
+            tracing::info!(uid, "removed {} releases", releases.len());
         }
     }
 }

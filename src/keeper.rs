@@ -31,6 +31,7 @@ use store_fs::Memory;
 use store_fs::fuse::{Negotiated, answer_init};
 
 use self::watch::{Ended, Watched};
+use crate::log::Log;
 use crate::mount::claim::{self, Asked, Claim};
 use crate::mount::{MountError, MountOptions, Ready, device, number};
 use crate::{control, host, mountinfo, rundir, sys};
@@ -70,7 +71,9 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         store: PathBuf::from(store),
         mountpoint: PathBuf::from(mountpoint),
         foreground: false,
+        log: Log::handed_over(),
     };
+    options.log.start("keeper", Some(&options.store));
     let mut report = |words: Ready| {
         if let Some(file) = ready.take() {
             tell(file, &words);
@@ -83,6 +86,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
+            tracing::error!("{}", words_of(&error));
             report(Ready::Failed { reason: words_of(&error) });
             ExitCode::FAILURE
         }
@@ -108,6 +112,8 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     words.extend_from_slice(&host::now().0.to_ne_bytes());
     memory.set_negotiated(&words).map_err(doing("noting what was agreed"))?;
     raise_read_ahead(&options.mountpoint);
+    let (store, place) = (options.store.display(), options.mountpoint.display());
+    tracing::info!("mounted {store} on {place}");
     let notes = notes(&negotiated, mounting.allow_other);
     let device = mounting.device;
     let keeper = Keeper { options, device, memory, control, signals, _claim: claim };
@@ -116,7 +122,7 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     if let Err(error) = std::fs::remove_file(&socket) {
         tracing::warn!("removing {}: {error}", socket.display());
     }
-    kept
+    kept.inspect(|()| tracing::info!("unmounted {place}"))
 }
 
 impl Keeper<'_> {
@@ -143,11 +149,13 @@ impl Keeper<'_> {
                     return Err(MountError::Start { reason });
                 }
                 Ended::Died { served: true, words } if age.elapsed() >= YOUTH => {
-                    tracing::warn!("the server died: {words:?}; starting another");
+                    let why = why(words, &mut watched);
+                    tracing::warn!("the server died: {why}; starting another");
                     backoff = Duration::ZERO;
                 }
                 Ended::Died { words, .. } => {
-                    tracing::error!("the server cannot serve: {words:?}; pausing {backoff:?}");
+                    let why = why(words, &mut watched);
+                    tracing::error!("the server died: {why}; starting another in {backoff:?}");
                     std::thread::sleep(backoff);
                     backoff = (backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
                 }
@@ -161,6 +169,7 @@ impl Keeper<'_> {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let handed = [self.device.as_fd(), self.memory.as_fd(), self.control.as_fd(), line.as_fd()];
         let mut command = Command::new("/proc/self/exe");
+        self.options.log.hand_over(&mut command);
         command
             .arg("server")
             .arg(&self.options.store)
@@ -240,6 +249,11 @@ fn notes(negotiated: &Negotiated, allow_other: bool) -> Vec<String> {
         );
     }
     notes
+}
+
+/// Why a server died, in its own words or in the kernel's.
+fn why(words: Option<String>, watched: &mut Watched) -> String {
+    words.or_else(|| watched.status()).unwrap_or_else(|| "it ended without a word".into())
 }
 
 /// Takes away a mount that never became usable.

@@ -3,7 +3,7 @@
 //! ```text
 //! <store>/run/keeper     who serves the store and where; locked while the keeper lives
 //! <store>/run/control    the control socket
-//! <store>/run/log        what the daemon had to say
+//! <store>/run/log        what the daemon had to say; log.1: before that
 //! ```
 
 use std::io;

@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -34,6 +34,7 @@ use self::announcer::{Announcer, Mounted};
 use crate::control::{self, Control, Live};
 use crate::engine::Engine;
 use crate::keeper::words_of;
+use crate::log::Log;
 use crate::protocol::LiveStatus;
 use crate::{host, mount, sys};
 
@@ -74,6 +75,7 @@ impl Line {
 /// Runs the hidden subcommand.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     abort_on_panic();
+    Log::handed_over().start("server", arguments.first().map(Path::new));
     #[cfg(debug_assertions)]
     fault::install();
     let handed = match hand_over(arguments) {
@@ -131,6 +133,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn serve(handed: Handed) -> Result<(), Failure> {
     let Handed { store: directory, mountpoint, keeper, restarts, .. } = handed;
     let Handed { device, memory, control, line, .. } = handed;
+    tracing::info!(restarts, "takes over {}", mountpoint.display());
     let words = memory.negotiated();
     let (agreed, mounted_at) =
         words.and_then(|words| parse_words(&words)).ok_or("the memory file lacks the handshake")?;
@@ -140,6 +143,7 @@ fn serve(handed: Handed) -> Result<(), Failure> {
         // Nothing was ever answered, so there is nothing that the kernel would have to forget.
         memory.set_announced(shown.generation);
     }
+    let generation = shown.generation.0;
     let fs = Arc::new(DynFs::new(Arc::clone(&store), Arc::clone(&memory), shown));
     if let Some(reason) = unreadable {
         tracing::error!("what is selected is withheld: {reason}");
@@ -176,8 +180,10 @@ fn serve(handed: Handed) -> Result<(), Failure> {
         stop,
     };
     let commands = thread::Builder::new().name("commands".into()).spawn(move || commands.run())?;
+    tracing::info!(generation, threads, "serves");
     line.say(b"R");
     session.run()?;
+    tracing::info!("the mount is gone");
     // Unmounted. An edit that runs is finished, and its client answered.
     drop(stopper);
     commands.join().map_err(|_| "the thread of the commands panicked")?;

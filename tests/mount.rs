@@ -15,6 +15,8 @@ mod crash;
 mod daemon;
 #[path = "mount/differential.rs"]
 mod differential;
+#[path = "mount/log.rs"]
+mod log;
 #[path = "mount/programs.rs"]
 mod programs;
 #[path = "mount/swap.rs"]

@@ -9,6 +9,7 @@ use crate::cli;
 use crate::error::CommandError;
 use crate::host;
 use crate::invocation::{Invocation, absolute};
+use crate::log::Log;
 use crate::mount::{self, MountOptions, Mounted};
 
 #[derive(Serialize)]
@@ -20,7 +21,11 @@ struct Document<'a> {
     notes: &'a [String],
 }
 
-pub(super) fn run(run: &mut Invocation, arguments: &cli::Mount) -> Result<(), CommandError> {
+pub(super) fn run(
+    run: &mut Invocation,
+    arguments: &cli::Mount,
+    log: Log,
+) -> Result<(), CommandError> {
     let wanted = arguments.mountpoint.as_deref().map(text_absolute).transpose()?;
     let mountpoint = if run.dry_run { rehearse(run, wanted)? } else { prepare(run, wanted)? };
     let line = format!("{} on {}", run.store.display(), mountpoint.display());
@@ -32,8 +37,12 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Mount) -> Result<(), Co
     }
     run.store = absolute(&run.store)?;
     let elsewhere = elsewhere(run, &mountpoint)?;
-    let options =
-        MountOptions { store: run.store.clone(), mountpoint, foreground: arguments.foreground };
+    let options = MountOptions {
+        store: run.store.clone(),
+        mountpoint,
+        foreground: arguments.foreground,
+        log,
+    };
     let mut told = Ok(());
     // In the foreground this is called while the mount is up, and `mount` returns when it is gone.
     mount::mount(&options, &mut |mounted| {

@@ -219,7 +219,10 @@ impl From<MountError> for CommandError {
                 io::ErrorKind::NotFound => (Kind::NotFound, "check the path"),
                 _ => (Kind::of_io(source), "check the path and its permissions"),
             },
-            MountError::Start { .. } => (Kind::Unavailable, "dynfs mount --foreground shows more"),
+            MountError::Start { .. } => (
+                Kind::Unavailable,
+                "run/log in the store says more, or dynfs mount --foreground -v",
+            ),
         };
         Self::new(kind, error.to_string()).with_sources(&error).hint(hint)
     }

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Child;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -131,6 +132,13 @@ impl Watched {
         Ok(poll(&mut fds, Some(&timespec(Duration::ZERO)))? > 0)
     }
 
+    /// How it ended, when the kernel says so: `signal: 9 (SIGKILL)`.
+    pub(super) fn status(&mut self) -> Option<String> {
+        // One whose threads are still in the kernel cannot be waited for.
+        let waited = self.child.try_wait().ok().flatten();
+        waited.or_else(|| end_of_zombie(self.child.id())).map(|status| status.to_string())
+    }
+
     fn is_dead(&mut self) -> io::Result<bool> {
         if self.child.try_wait()?.is_some() {
             return Ok(true);
@@ -165,6 +173,12 @@ fn is_zombie(pid: u32) -> bool {
     })
 }
 
+/// How a process ended that nobody has waited for yet: the last field of its state.
+fn end_of_zombie(pid: u32) -> Option<ExitStatus> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.split_ascii_whitespace().next_back()?.parse().ok().map(ExitStatus::from_raw)
+}
+
 /// Asked to end: unmounts, also when it is in use; then the server and we live on for its users.
 fn unmount(keeper: &Keeper<'_>) {
     let mountpoint = &keeper.options.mountpoint;
@@ -187,12 +201,13 @@ mod tests {
 
     #[test]
     fn an_ended_child_that_nobody_waited_for_is_a_zombie() {
-        let mut child = std::process::Command::new("true").spawn().expect("coreutils");
+        let mut child = std::process::Command::new("false").spawn().expect("coreutils");
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a child");
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         poll(&mut fds, None).expect("it ends");
         assert!(is_zombie(child.id()));
-        child.wait().expect("ours");
+        let end = end_of_zombie(child.id());
+        assert_eq!(end, Some(child.wait().expect("ours")));
         assert!(!is_zombie(std::process::id()));
     }
 }

@@ -287,6 +287,20 @@ pub(crate) fn names(path: &Path) -> Vec<String> {
     names
 }
 
+/// Changes a byte of the content of a file below the mount; the content's name.
+pub(crate) fn damage(rig: &Rig, path: &Path) -> String {
+    let shown = rig.ok([Path::new("--json"), Path::new("which"), path]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let blob = shown["paths"][0]["blob"].as_str().expect("a hash").to_owned();
+    let content = rig.store().join("blobs").join(&blob[..2]).join(&blob);
+    let mut bytes = fs::read(&content).expect("the blob");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::set_permissions(&content, fs::Permissions::from_mode(0o644)).expect("ours");
+    fs::write(&content, bytes).expect("ours");
+    blob
+}
+
 pub(crate) fn on_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
