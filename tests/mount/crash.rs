@@ -160,7 +160,8 @@ fn a_kernel_that_could_not_be_told() {
         let pid = rig.kill_server();
         rig.wait_for_other_server(pid);
     };
-    let repairs: [(&str, &dyn Fn(&Rig)); 3] =
+    type Repair<'a> = (&'a str, &'a dyn Fn(&Rig));
+    let repairs: [Repair<'_>; 3] =
         [("again", &again), ("another change", &other), ("the next server", &server)];
     for (name, repair) in repairs {
         let scratch = tempfile::tempdir().expect("a place");
