@@ -66,6 +66,8 @@ pub enum MountError {
     NoFuse {
         /// The cause in words.
         reason: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// Something else is mounted there. Exit code 4.
     #[error("{} is already a mount of {what}", mountpoint.display())]

@@ -201,9 +201,7 @@ impl From<EngineError> for CommandError {
 impl From<MountError> for CommandError {
     fn from(error: MountError) -> Self {
         let (kind, hint) = match &error {
-            MountError::NoFuse { .. } => {
-                (Kind::Unavailable, "load the kernel module fuse; as a user, install fuse3")
-            }
+            MountError::NoFuse { remedy, .. } => (Kind::Unavailable, *remedy),
             MountError::Busy { .. } => (Kind::Refused, "give another MOUNTPOINT"),
             MountError::NotDirectory { .. } => (Kind::Usage, "give a directory as MOUNTPOINT"),
             MountError::Served { .. } => (Kind::Refused, "dynfs status; dynfs umount ends it"),

@@ -64,11 +64,8 @@ impl Rig {
 
     fn new_below(place: &Path, test: &str, environment: &[(&str, &str)]) -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
-        let device = match is_root {
-            true => fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").map(drop),
-            // It may be for `fusermount3` alone.
-            false => fs::symlink_metadata("/dev/fuse").map(drop),
-        };
+        // Also for a user: `fusermount3` opens it with the rights of its caller.
+        let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
         if let Err(error) = device {
             println!("SKIPPED {test}: /dev/fuse: {error}");
             return None;
