@@ -39,6 +39,42 @@ d umount >&2
 echo unmounted
 "#;
 
+/// Others, root among them, cannot look into a user's mount, and `mount` says so, unless
+/// `/etc/fuse.conf` allows it.
+#[test]
+fn who_may_look_into_a_users_mount() {
+    const TEST: &str = "who_may_look_into_a_users_mount";
+    let Some(output) = run(TEST, 0o666, LOOKING) else { return };
+    assert!(
+        output.ends_with("closed to 0\nclosed to 65533\nopen to 0\nopen to 65533\n"),
+        "{output}"
+    );
+    println!("MOUNTED {TEST}");
+}
+
+const LOOKING: &str = r#"
+version="$mount/app/demo/share/version"
+add 1.0
+d select demo >&2
+d mount "$mount" 2>"$PLACE/words" >&2
+grep -q 'note: other users, root among them, cannot look.* user_allow_other' "$PLACE/words"
+as 65534 grep -q '^1.0$' "$version"
+for user in 0 65533; do
+    if as $user cat "$version" 2>"$PLACE/words"; then exit 1; fi
+    grep -q 'Permission denied' "$PLACE/words"
+    echo closed to $user
+done
+d umount >&2
+echo user_allow_other >"$PLACE/fuse.conf"
+d mount "$mount" 2>"$PLACE/words" >&2
+if grep user_allow_other "$PLACE/words"; then exit 1; fi
+for user in 0 65533; do
+    as $user grep -q '^1.0$' "$version"
+    echo open to $user
+done
+d umount >&2
+"#;
+
 /// Where users may not open the device, `mount` says what to do, and the tests say why they are
 /// skipped.
 #[test]
