@@ -53,7 +53,7 @@ pub(crate) struct Global {
     /// Say nothing but what was asked for
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Say more on standard error; twice: even more
+    /// Say more on standard error, a daemon in its log; twice: even more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never

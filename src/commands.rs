@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use anstream::ColorChoice;
 use clap::{CommandFactory, Parser};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, Color, Command, Global};
 use crate::demo;
 use crate::error::{CommandError, Kind};
 use crate::host;
 use crate::invocation::{self, Invocation};
+use crate::log::Log;
 use crate::report::Report;
 
 mod add;
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     // For whoever writes without a report: the demo.
     color.write_global();
     let mut report = Report::new(cli.global.json, cli.global.quiet, color);
-    trace(cli.global.verbose);
+    let log = speak(&cli, color);
     if let Command::Demo(demo) = &cli.command {
         let options = demo::Options { keep: demo.keep, programs: demo.programs };
         return match demonstrate(&cli.global, &mut report, &options) {
@@ -56,11 +56,26 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
         Err(error) => return fail(&mut report, &error),
     };
     let command = name(&cli.command);
+    tracing::info!(store = %store.display(), "{command}");
     let mut run = Invocation { command, store, dry_run: cli.global.dry_run, report };
-    match dispatch(&mut run, &cli.command) {
+    match dispatch(&mut run, &cli.command, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&mut run.report, &error),
     }
+}
+
+/// Has this process speak as it is asked to; how a daemon speaks that it starts.
+fn speak(cli: &Cli, color: ColorChoice) -> Log {
+    let Global { verbose, quiet, .. } = cli.global;
+    let daemon = Log::of_daemon(verbose, color);
+    let is_keeper = matches!(&cli.command, Command::Mount(mount) if mount.foreground);
+    if !is_keeper {
+        Log::of_command(verbose, color).start("command", None);
+        return daemon;
+    }
+    let daemon = if quiet { daemon.quiet() } else { daemon };
+    daemon.start("keeper", None);
+    daemon
 }
 
 /// The demo prints what it does as it goes, so it has no document.
@@ -83,10 +98,10 @@ fn demonstrate(
     Ok(demo::run(options))
 }
 
-fn dispatch(run: &mut Invocation, command: &Command) -> Result<(), CommandError> {
+fn dispatch(run: &mut Invocation, command: &Command, log: Log) -> Result<(), CommandError> {
     use crate::protocol::Edit;
     match command {
-        Command::Mount(arguments) => mount::run(run, arguments),
+        Command::Mount(arguments) => mount::run(run, arguments, log),
         Command::Umount(arguments) => umount::run(run, arguments),
         Command::Add(arguments) => add::run(run, arguments),
         Command::List(arguments) => list::run(run, arguments),
@@ -170,15 +185,4 @@ fn usage(error: &clap::Error) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&mut report, &error),
     }
-}
-
-/// Turns on tracing to standard error.
-fn trace(verbose: u8) {
-    let level = match verbose {
-        0 => return,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
 }

@@ -26,7 +26,7 @@ use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
 use crate::protocol::{
     Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL,
-    READER_LINE_LEN_MAX, Wire, WireError,
+    READER_LINE_LEN_MAX, Switched, Wire, WireError,
 };
 use crate::{host, rundir};
 
@@ -68,6 +68,12 @@ pub struct Opening<D: Disk> {
 impl<D: Disk> Default for Opening<D> {
     fn default() -> Self {
         Self { engine: OnceLock::new(), reason: Mutex::default() }
+    }
+}
+
+impl<D: Disk> From<Arc<Engine<D>>> for Opening<D> {
+    fn from(engine: Arc<Engine<D>>) -> Self {
+        Self { engine: engine.into(), reason: Mutex::default() }
     }
 }
 
@@ -347,11 +353,28 @@ impl<D: Disk> Control<D> {
 
     fn edit(&self, edit: &Edit, by: Caller) -> Answer {
         let done = self.engine.ready().and_then(|engine| Ok(engine.edit(edit, &by)?));
+        match &done {
+            Ok(done) => note(done, by.uid),
+            Err(error) => tracing::info!(uid = by.uid, "refused: {error}"),
+        }
         done.map_or_else(Answer::Failed, Answer::Done)
     }
 
     fn outcome(&self, request: &RequestId) -> Result<Option<Done>, CommandError> {
         Ok(self.engine.ready()?.outcome(request)?)
+    }
+}
+
+/// For the log: who changed what.
+fn note(done: &Done, uid: u32) {
+    match done {
+        Done::Switched(Switched { before, after, changes, .. }) => {
+            tracing::info!(uid, changes = changes.len(), "generation {before} -> {after}");
+        }
+        Done::Published { release, new, .. } => tracing::info!(uid, new, "added {release}"),
+        Done::Removed { releases, .. } => {
+            tracing::info!(uid, "removed {} releases", releases.len());
+        }
     }
 }
 

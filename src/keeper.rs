@@ -36,6 +36,7 @@ use store_fs::fuse::{Negotiated, answer_init};
 
 use self::watch::{Ended, Watched};
 use crate::agreed::Agreed;
+use crate::log::Log;
 use crate::mount::claim::{self, Asked, Claim};
 use crate::mount::{MountError, MountOptions, Ready, device, number};
 use crate::{control, host, mountinfo, rundir, sys};
@@ -80,7 +81,9 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         mountpoint: PathBuf::from(mountpoint),
         foreground: false,
         watchdog,
+        log: Log::handed_over(),
     };
+    options.log.start("keeper", Some(&options.store));
     let mut report = |words: Ready| {
         if let Some(file) = ready.take() {
             tell(file, &words);
@@ -93,6 +96,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
+            tracing::error!("{}", words_of(&error));
             report(Ready::Failed { reason: words_of(&error) });
             ExitCode::FAILURE
         }
@@ -123,6 +127,8 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     let agreed = Agreed { negotiated, mounted_at: host::now().0, watchdog: options.watchdog };
     memory.set_negotiated(&agreed.to_bytes()).map_err(doing("noting what was agreed"))?;
     raise_read_ahead(&options.mountpoint);
+    let (store, place) = (options.store.display(), options.mountpoint.display());
+    tracing::info!("mounted {store} on {place}");
     let notes = notes(&negotiated, mounting.allow_other);
     let device = mounting.device;
     host::spare_from_oom(OOM_SCORE);
@@ -132,7 +138,7 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     if let Err(error) = std::fs::remove_file(&socket) {
         tracing::warn!("removing {}: {error}", socket.display());
     }
-    kept
+    kept.inspect(|()| tracing::info!("unmounted {place}"))
 }
 
 impl Keeper<'_> {
@@ -167,13 +173,13 @@ impl Keeper<'_> {
                     return Err(MountError::Start { reason });
                 }
                 Ended::Died { served: true, words, how } if age.elapsed() >= YOUTH => {
-                    let words = words.unwrap_or_default();
-                    tracing::warn!("the server {how}; starting another {words}");
+                    let why = words.unwrap_or_else(|| how.to_string());
+                    tracing::warn!("the server died: {why}; starting another");
                     backoff = Duration::ZERO;
                 }
                 Ended::Died { words, how, .. } => {
-                    let words = words.unwrap_or_default();
-                    tracing::error!("the server {how} {words}; pausing {backoff:?}");
+                    let why = words.unwrap_or_else(|| how.to_string());
+                    tracing::error!("the server died: {why}; starting another in {backoff:?}");
                     std::thread::sleep(backoff);
                     backoff = (backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
                 }
@@ -187,6 +193,7 @@ impl Keeper<'_> {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let handed = [self.device.as_fd(), self.memory.as_fd(), self.control.as_fd(), line.as_fd()];
         let mut command = Command::new("/proc/self/exe");
+        self.options.log.hand_over(&mut command);
         command
             .arg("server")
             .arg(&self.options.store)

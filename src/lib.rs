@@ -15,6 +15,7 @@ pub mod error;
 pub mod host;
 mod invocation;
 mod keeper;
+pub mod log;
 pub mod mount;
 mod mountinfo;
 mod path_text;

@@ -12,10 +12,10 @@ pub(crate) mod claim;
 pub(crate) mod device;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
+use crate::log::{self, Log};
 use crate::mountinfo::{self, FS_TYPE, Mount};
 use crate::{host, rundir};
 
@@ -45,6 +46,8 @@ pub struct MountOptions {
     pub foreground: bool,
     /// A server that answers nothing for so long is replaced; zero: never.
     pub watchdog: Duration,
+    /// How the daemon speaks.
+    pub log: Log,
 }
 
 /// A mount that is usable.
@@ -68,6 +71,8 @@ pub enum MountError {
     NoFuse {
         /// The cause in words.
         reason: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// Something else is mounted there. Exit code 4.
     #[error("{} is already a mount of {what}", mountpoint.display())]
@@ -332,7 +337,9 @@ fn start_keeper(options: &MountOptions) -> Result<Mounted, MountError> {
         .map_err(|error| failed("handing over a pipe", error.into()))?;
     let log = open_log(&options.store)?;
     let log_again = log.try_clone().map_err(|error| failed("opening the log", error))?;
-    let child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    options.log.plain().hand_over(&mut command);
+    let child = command
         .arg("keeper")
         .arg(&options.store)
         .arg(&options.mountpoint)
@@ -367,12 +374,7 @@ fn read_ready(reader: OwnedFd) -> Result<Vec<String>, MountError> {
 fn open_log(store: &Path) -> Result<File, MountError> {
     let path = rundir::log(store);
     rundir::make(store).map_err(|error| failed(&format!("opening {}", path.display()), error))?;
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .open(&path)
-        .map_err(|error| failed(&format!("opening {}", path.display()), error))
+    log::open(&path).map_err(|error| failed(&format!("opening {}", path.display()), error))
 }
 
 fn mounts() -> Result<Vec<Mount>, MountError> {

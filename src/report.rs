@@ -1,4 +1,4 @@
-//! The only writer to standard output and standard error.
+//! The only writer to standard output, and with the log to standard error.
 //!
 //! Data goes to standard output, everything else to standard error. Control characters in texts
 //! that came from outside are shown escaped, so that no name can talk to the terminal.

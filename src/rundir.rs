@@ -4,7 +4,7 @@
 //! <store>/run/keeper     who serves the store and where; locked while the keeper lives
 //! <store>/run/server     locked, shared, while a server lives
 //! <store>/run/control    the control socket
-//! <store>/run/log        what the daemon had to say
+//! <store>/run/log        what the daemon had to say; log.1: before that
 //! ```
 
 use std::io;

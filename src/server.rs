@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use resolver::{Generation, GenerationNumber, View};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store_fs::fuse::Session;
-use store_fs::{DynFs, Memory, OsDisk, Shown, Store, StoreError};
+use store_fs::{DynFs, Memory, Operation, OsDisk, Shown, Store, StoreError};
 
 use self::announcer::{Announcer, Mounted};
 use self::guardian::{Guardian, Line};
@@ -36,6 +36,7 @@ use crate::agreed::Agreed;
 use crate::control::{self, Control, Live, Opening};
 use crate::engine::{Engine, EngineError};
 use crate::keeper::words_of;
+use crate::log::Log;
 use crate::mount::claim;
 use crate::protocol::LiveStatus;
 use crate::{host, mount, sys};
@@ -66,6 +67,7 @@ struct Handed {
 /// Runs the hidden subcommand.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     abort_on_panic();
+    Log::handed_over().start("server", arguments.first().map(Path::new));
     #[cfg(debug_assertions)]
     fault::install();
     let handed = match hand_over(arguments) {
@@ -123,6 +125,8 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     host::spare_from_oom(OOM_SCORE);
     let _living = claim::serve(&directory)?;
     start_beat(&memory)?;
+    let restarts = memory.restarts();
+    tracing::info!(restarts, "takes over {}", mountpoint.display());
     let words = memory.negotiated();
     let agreed = words.and_then(|words| Agreed::from_bytes(&words));
     let agreed = agreed.ok_or("the memory file lacks the handshake")?;
@@ -140,6 +144,7 @@ fn serve(handed: Handed) -> Result<(), Failure> {
         // Nothing was ever answered, so there is nothing that the kernel would have to forget.
         memory.set_announced(shown.generation);
     }
+    let generation = shown.generation.0;
     let fs = Arc::new(DynFs::new(Arc::clone(&store), Arc::clone(&memory), shown));
     if let Some(reason) = unreadable {
         tracing::error!("what is selected is withheld: {reason}");
@@ -156,38 +161,35 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     )?;
     let announcer = Announcer::start(session.kernel(), Arc::clone(&line))?;
     let mounted = Mounted::new(fs, Arc::clone(&memory), announcer);
-    let (status_memory, status_line) = (Arc::clone(&memory), Arc::clone(&line));
-    let live = move || LiveStatus {
-        mountpoint: mountpoint.clone(),
-        keeper_pid: status_line.keeper(),
-        server_pid: std::process::id(),
-        server_restarts: status_memory.restarts(),
-        mounted_at: agreed.mounted_at,
-        announced: status_memory.announced(),
-        requests: status_memory
-            .counts()
-            .into_iter()
-            .map(|(operation, count)| (operation.name().to_owned(), count))
-            .collect(),
-        notes: orphaned(&status_line).into_iter().collect(),
-    };
+    let live = live(mountpoint, agreed.mounted_at, &memory, &line);
     let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let commands = Commands {
-        directory,
-        store,
-        mounted: Arc::new(mounted),
-        control,
-        live: Arc::new(live),
-        stop,
-    };
+    let commands = Commands { directory, store, mounted: Arc::new(mounted), control, live, stop };
     let commands = thread::Builder::new().name("commands".into()).spawn(move || commands.run())?;
+    tracing::info!(generation, threads, "serves");
     line.say(b"R");
     guardian.start()?;
     session.run()?;
+    tracing::info!("the mount is gone");
     // Unmounted. An edit that runs is finished, and its client answered.
     drop(stopper);
     commands.join().map_err(|_| "the thread of the commands panicked")?;
     Ok(())
+}
+
+/// What the mount knows of itself, asked at each status call.
+fn live(mountpoint: PathBuf, mounted_at: i64, memory: &Arc<Memory>, line: &Arc<Line>) -> Live {
+    let (memory, line) = (Arc::clone(memory), Arc::clone(line));
+    let named = |(operation, count): (Operation, u64)| (operation.name().to_owned(), count);
+    Arc::new(move || LiveStatus {
+        mountpoint: mountpoint.clone(),
+        keeper_pid: line.keeper(),
+        server_pid: std::process::id(),
+        server_restarts: memory.restarts(),
+        mounted_at,
+        announced: memory.announced(),
+        requests: memory.counts().into_iter().map(named).collect(),
+        notes: orphaned(&line).into_iter().collect(),
+    })
 }
 
 /// Says again and again that this process lives.

@@ -17,6 +17,8 @@ mod daemon;
 mod differential;
 #[path = "mount/guard.rs"]
 mod guard;
+#[path = "mount/log.rs"]
+mod log;
 #[path = "mount/programs.rs"]
 mod programs;
 #[path = "mount/swap.rs"]

@@ -162,3 +162,28 @@ fn types_have_names_that_say_something() {
     }
     none("empty names", found);
 }
+
+/// What tests say of themselves is found in their output, also behind what the harness puts in
+/// front of it when it has one thread.
+#[test]
+fn what_tests_say_is_found_in_their_output() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
+    let script = fs::read_to_string(script).expect("UTF-8");
+    let said = |line: &str| Some(line.strip_prefix("said='")?.strip_suffix('\'')?.to_owned());
+    let said = script.lines().find_map(said).expect("a pattern in .ci/run");
+    assert!(script.contains(r#"grep -aqE "${said}MOUNTED ""#), "the pattern is used");
+    let scratch = tempfile::tempdir().expect("a place");
+    let log = scratch.path().join("log");
+    for (line, found) in [
+        ("MOUNTED a_select", true),
+        ("test swap::a_select ... MOUNTED a_select", true),
+        ("test swap::a_select ... ok", false),
+        ("no test MOUNTED anything", false),
+        ("test swap::a_select ... it was not MOUNTED at all", false),
+    ] {
+        fs::write(&log, format!("running 1 test\n{line}\nok\n")).expect("ours");
+        let mut grep = std::process::Command::new("grep");
+        grep.args(["-aqE", &format!("{said}MOUNTED ")]).arg(&log);
+        assert_eq!(grep.status().expect("it starts").success(), found, "{line}");
+    }
+}

@@ -10,6 +10,7 @@ use crate::cli;
 use crate::error::CommandError;
 use crate::host;
 use crate::invocation::{Invocation, absolute};
+use crate::log::Log;
 use crate::mount::{self, MountOptions, Mounted};
 
 #[derive(Serialize)]
@@ -21,7 +22,11 @@ struct Document<'a> {
     notes: &'a [String],
 }
 
-pub(super) fn run(run: &mut Invocation, arguments: &cli::Mount) -> Result<(), CommandError> {
+pub(super) fn run(
+    run: &mut Invocation,
+    arguments: &cli::Mount,
+    log: Log,
+) -> Result<(), CommandError> {
     let wanted = arguments.mountpoint.as_deref().map(text_absolute).transpose()?;
     let mountpoint = if run.dry_run { rehearse(run, wanted)? } else { prepare(run, wanted)? };
     let line = format!("{} on {}", run.store.display(), mountpoint.display());
@@ -38,6 +43,7 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Mount) -> Result<(), Co
         mountpoint,
         foreground: arguments.foreground,
         watchdog: Duration::from_secs(arguments.watchdog),
+        log,
     };
     let mut told = Ok(());
     // In the foreground this is called while the mount is up, and `mount` returns when it is gone.

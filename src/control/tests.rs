@@ -18,9 +18,12 @@ fn service(owner: u32) -> Control<SimDisk> {
     let writer = store.writer().unwrap();
     let host = Arch::new("amd64").unwrap();
     let engine = Engine::open(store, writer, Box::new(Unmounted), host).unwrap();
-    let opening = Opening::default();
-    opening.opened(Arc::new(engine));
-    Control { engine: opening, live: Arc::new(LiveStatus::default), owner, unmount: None }
+    Control {
+        engine: Arc::new(engine).into(),
+        live: Arc::new(LiveStatus::default),
+        owner,
+        unmount: None,
+    }
 }
 
 fn edit() -> Call {

@@ -75,7 +75,7 @@ fn fuse_with(device: &Path, root: bool, path: Option<OsString>) -> Result<(), St
             device.display()
         ),
         Err(error) => format!(
-            "{} cannot be opened ({error}): `apt install fuse3` gives ordinary users access to \
+            "{0} cannot be opened ({error}): `chmod 666 {0}` gives ordinary users access to \
              it; a container must be started with `--device /dev/fuse --cap-add SYS_ADMIN`.",
             device.display()
         ),

@@ -211,9 +211,7 @@ impl From<EngineError> for CommandError {
 impl From<MountError> for CommandError {
     fn from(error: MountError) -> Self {
         let (kind, hint) = match &error {
-            MountError::NoFuse { .. } => {
-                (Kind::Unavailable, "load the kernel module fuse; as a user, install fuse3")
-            }
+            MountError::NoFuse { remedy, .. } => (Kind::Unavailable, *remedy),
             MountError::Busy { .. } => (Kind::Refused, "give another MOUNTPOINT"),
             MountError::NotDirectory { .. } => (Kind::Usage, "give a directory as MOUNTPOINT"),
             MountError::Served { .. } => (Kind::Refused, "dynfs status; dynfs umount ends it"),
@@ -232,7 +230,10 @@ impl From<MountError> for CommandError {
                 io::ErrorKind::NotFound => (Kind::NotFound, "check the path"),
                 _ => (Kind::of_io(source), "check the path and its permissions"),
             },
-            MountError::Start { .. } => (Kind::Unavailable, "dynfs mount --foreground shows more"),
+            MountError::Start { .. } => (
+                Kind::Unavailable,
+                "run/log in the store says more, or dynfs mount --foreground -v",
+            ),
         };
         Self::new(kind, error.to_string()).with_sources(&error).hint(hint)
     }

@@ -12,6 +12,7 @@ use store_fs::Memory;
 use super::watch::Watched;
 use super::{Keeper, OOM_SCORE, claim, doing, leave_terminal, watch_signals, words_of};
 use crate::agreed::Agreed;
+use crate::log::Log;
 use crate::mount::{MountError, MountOptions, number};
 use crate::{host, sys};
 
@@ -33,7 +34,9 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         mountpoint: PathBuf::from(mountpoint),
         foreground: false,
         watchdog: std::time::Duration::ZERO,
+        log: Log::handed_over(),
     };
+    options.log.start("keeper", Some(&options.store));
     match run(&mut options, device, memory, control.into(), Watched::adopted(pid, line)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -51,26 +51,35 @@ pub(super) struct Watched {
 /// How a server died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
-    /// Nobody knows yet, or ever.
-    Died,
-    /// Somebody killed it, perhaps the kernel for want of memory.
-    Killed,
-    /// By its own fault.
-    Crashed(i32),
-    /// It ended with this code.
-    Exited(i32),
+    /// Nobody knows.
+    Unknown,
+    /// As the kernel says.
+    Ended(ExitStatus),
     /// It hung, and this keeper killed it.
     Hung,
+}
+
+impl How {
+    /// What that says of the requests that were being handled; nothing when the one that hung is
+    /// blamed already.
+    fn blame(self) -> Option<Blame> {
+        match self {
+            Self::Hung => None,
+            Self::Unknown => Some(Blame::Kill),
+            Self::Ended(status) => match status.signal() {
+                Some(SIGKILL | SIGTERM) => Some(Blame::Kill),
+                _ => Some(Blame::Crash),
+            },
+        }
+    }
 }
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Died => f.write_str("died"),
-            Self::Killed => f.write_str("was killed"),
-            Self::Crashed(signal) => write!(f, "crashed with signal {signal}"),
-            Self::Exited(code) => write!(f, "ended with code {code}"),
-            Self::Hung => f.write_str("hung and was killed"),
+            Self::Unknown => f.write_str("it ended without a word"),
+            Self::Ended(status) => status.fmt(f),
+            Self::Hung => f.write_str("it hung and was killed"),
         }
     }
 }
@@ -112,7 +121,7 @@ impl Watched {
             served: false,
             announcing: false,
             words: None,
-            how: How::Died,
+            how: How::Unknown,
             hangs: 0,
             looked: 0,
         })
@@ -141,21 +150,14 @@ impl Watched {
                 while self.line.is_some() && self.has_message()? {
                     self.listen(serving);
                 }
-                self.blame(&keeper.memory);
+                match self.how.blame() {
+                    Some(blame) => keeper.memory.blame_in_flight(blame),
+                    None => keeper.memory.clear_in_flight(),
+                }
                 let (served, words) = (self.served, self.words.take());
                 return Ok(Ended::Died { served, words, how: self.how });
             }
             self.end_if_hung(keeper)?;
-        }
-    }
-
-    /// Blames the requests that were being handled, by how the server died.
-    fn blame(&self, memory: &Memory) {
-        match self.how {
-            // The one that hung is blamed already; the others were only there.
-            How::Hung => memory.clear_in_flight(),
-            How::Crashed(_) | How::Exited(_) => memory.blame_in_flight(Blame::Crash),
-            How::Died | How::Killed => memory.blame_in_flight(Blame::Kill),
         }
     }
 
@@ -241,20 +243,14 @@ impl Watched {
     }
 
     fn is_dead(&mut self) -> io::Result<bool> {
-        if let Some(child) = &mut self.child
-            && let Some(status) = child.try_wait()?
-        {
-            if self.how == How::Died {
-                self.how = match (status.signal(), status.code()) {
-                    (Some(SIGKILL | SIGTERM), _) => How::Killed,
-                    (Some(signal), _) => How::Crashed(signal),
-                    (None, code) => How::Exited(code.unwrap_or(0)),
-                };
-            }
-            return Ok(true);
+        let waited = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+        let is_zombie = waited.is_none() && is_zombie(self.pid);
+        // One whose threads are still in the kernel cannot be waited for.
+        let status = waited.or_else(|| end_of_zombie(self.pid).filter(|_| is_zombie));
+        if let (Some(status), How::Unknown) = (status, self.how) {
+            self.how = How::Ended(status);
         }
-        let is_over = self.child.is_none() && has_ended(&self.pidfd)?;
-        Ok(is_over || is_zombie(self.pid))
+        Ok(waited.is_some() || is_zombie || self.child.is_none() && has_ended(&self.pidfd)?)
     }
 
     /// Gives the server time to end on its own, since its mount has gone, then ends it.
@@ -301,6 +297,12 @@ fn state(path: &str) -> Option<u8> {
     stat.get(after + 2).copied()
 }
 
+/// How a process ended that nobody has waited for yet: the last field of its state.
+fn end_of_zombie(pid: Pid) -> Option<ExitStatus> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.split_ascii_whitespace().next_back()?.parse().ok().map(ExitStatus::from_raw)
+}
+
 /// Asked to end: unmounts, also when it is in use; then the server and we live on for its users.
 fn unmount(keeper: &Keeper<'_>) {
     let mountpoint = &keeper.options.mountpoint;
@@ -323,12 +325,13 @@ mod tests {
 
     #[test]
     fn an_ended_child_that_nobody_waited_for_is_a_zombie() {
-        let mut child = std::process::Command::new("true").spawn().expect("coreutils");
+        let mut child = std::process::Command::new("false").spawn().expect("coreutils");
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a child");
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         poll(&mut fds, None).expect("it ends");
         assert!(is_zombie(Pid::from_child(&child)));
-        child.wait().expect("ours");
+        let end = end_of_zombie(Pid::from_child(&child));
+        assert_eq!(end, Some(child.wait().expect("ours")));
         assert!(!is_zombie(rustix::process::getpid()));
     }
 }

@@ -45,13 +45,12 @@ pub(crate) fn mount(store: &Path, mountpoint: &Path) -> Result<Mounting, MountEr
     Ok(Mounting { device, allow_other })
 }
 
-/// Whether mounting can be tried. As a user `fusermount3` opens the device, with rights of its own.
+/// Whether mounting can be tried. `fusermount3` opens the device with the rights of its caller
+/// (measured), so a user must be able to, too.
 pub(crate) fn available() -> Result<(), MountError> {
+    open()?;
     if rustix::process::geteuid().is_root() {
-        return open().map(drop);
-    }
-    if std::fs::symlink_metadata(DEVICE).is_err() {
-        return Err(no_device());
+        return Ok(());
     }
     match Command::new(FUSERMOUNT).arg("--version").output() {
         Ok(_) => Ok(()),
@@ -85,15 +84,21 @@ pub(crate) fn raise_read_ahead(minor: u32) -> io::Result<()> {
 fn open() -> Result<OwnedFd, MountError> {
     rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
         use rustix::io::Errno;
-        match error {
-            Errno::NOENT | Errno::NODEV | Errno::NXIO => no_device(),
-            _ => MountError::NoFuse { reason: format!("{DEVICE} cannot be opened: {error}") },
-        }
+        let (reason, remedy) = match error {
+            Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+                (format!("{DEVICE} is missing"), "load the kernel module fuse")
+            }
+            Errno::ACCESS => (
+                format!("{DEVICE} is closed to ordinary users"),
+                "chmod 666 /dev/fuse as root, which udev does where it runs, or mount as root",
+            ),
+            _ => (
+                format!("{DEVICE} cannot be opened: {error}"),
+                "a container is started with --device /dev/fuse --cap-add SYS_ADMIN",
+            ),
+        };
+        MountError::NoFuse { reason, remedy }
     })
-}
-
-fn no_device() -> MountError {
-    MountError::NoFuse { reason: format!("{DEVICE} is missing; load the kernel module fuse") }
 }
 
 fn mount_directly(store: &Path, mountpoint: &Path) -> Result<Mounting, MountError> {
@@ -188,8 +193,8 @@ fn receive_descriptor(socket: &OwnedFd) -> io::Result<OwnedFd> {
 
 fn no_fusermount(error: io::Error) -> MountError {
     if error.kind() == io::ErrorKind::NotFound {
-        let reason = format!("{FUSERMOUNT} is missing; install the package fuse3");
-        return MountError::NoFuse { reason };
+        let reason = format!("{FUSERMOUNT} is missing");
+        return MountError::NoFuse { reason, remedy: "install the package fuse3" };
     }
     failed(format!("running {FUSERMOUNT}"), error)
 }

@@ -47,6 +47,9 @@ fn run(kernel: &FuseKernel, line: &Line, waiting: &Receiver<Order>) {
         line.say(b"A");
         let result = tell(kernel, &announcement);
         line.say(b"a");
+        if let Err(error) = &result {
+            tracing::error!("the kernel could not be told of a change: {error}");
+        }
         if told.send(result).is_err() {
             tracing::debug!("nobody waited for an announcement");
         }

@@ -23,6 +23,7 @@ mod place;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod whereabouts;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -40,6 +41,7 @@ use self::attr::Measured;
 pub use self::change::catalog_names;
 use self::place::Directories;
 use self::snapshot::Snapshot;
+pub use self::whereabouts::Whereabouts;
 use crate::slots::{Full, Slots};
 use crate::{Disk, Memory, Store, StoreError};
 

@@ -2,9 +2,12 @@
 //! that is built anew after each operation.
 //!
 //! * I1: walking any path through the caches gives exactly what the reference says.
-//! * I2: a node that was once seen keeps its type and its content for ever.
+//! * I2: a node that was once seen keeps its type and its content for ever; an open file is read to
+//!   its end as it was opened, across swaps, removals and new servers.
+//! * I3: no node vanishes while it is known; see `docs/TESTING.md`.
 //! * I5: after a crash or a failure at any step, the old or the new state is there, whole.
-//! * I6: going back to an earlier state shows what it showed.
+//! * I6: `plan` is a function: the same releases, in whatever order they came, and the same request
+//!   give the same bytes; and from every plan one comes back to where one was.
 //! * I7: a warm walk costs no request, and a swap costs other packages none.
 //!
 //! A failing case is shrunk and printed; its seed is kept in `tests/model/seeds.txt` and runs first
@@ -55,6 +58,12 @@ enum Op {
         name: usize,
     },
     WalkAll,
+    Open {
+        file: usize,
+    },
+    Close {
+        handle: usize,
+    },
     Reclaim {
         part: usize,
     },
@@ -76,6 +85,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => number().prop_map(|path| Op::Walk { path }),
         4 => (number(), number()).prop_map(|(path, name)| Op::Miss { path, name }),
         1 => Just(Op::WalkAll),
+        4 => number().prop_map(|file| Op::Open { file }),
+        1 => number().prop_map(|handle| Op::Close { handle }),
         1 => (1_usize..4).prop_map(|part| Op::Reclaim { part }),
         1 => Just(Op::Restart),
         3 => trouble().prop_map(Op::Trouble),
@@ -110,11 +121,14 @@ fn run(ops: &[Op]) {
             Op::Walk { path } => bench.touch(path),
             Op::Miss { path, name } => bench.touch_beside(path, name),
             Op::WalkAll => bench.check_all(),
+            Op::Open { file } => bench.open(file),
+            Op::Close { handle } => bench.kernel.close(handle),
             Op::Reclaim { part } => bench.kernel.reclaim(part),
             Op::Restart => bench.restart(),
             Op::Trouble(trouble) => bench.trouble = Some(trouble),
         }
         bench.check_touched();
+        bench.check_open();
     }
     bench.check_all();
 }
@@ -173,6 +187,23 @@ mod found {
         .into_iter()
         .flat_map(warm)
         .collect();
+        run(&ops);
+    }
+
+    /// Also when nothing selects the release any more, and when its record is gone.
+    #[test]
+    fn open_files_keep_what_they_were_opened_on() {
+        let open = |files: std::ops::Range<usize>| files.map(|file| Op::Open { file });
+        let ops: Vec<Op> = [add(0, 0, 7), add(0, 1, 0x47), add(1, 0, 0x87)]
+            .into_iter()
+            .chain([Op::Select { release: 0 }])
+            .chain(open(0..40))
+            .chain([Op::Select { release: 1 }, Op::Restart])
+            .chain(open(0..40))
+            .chain([Op::Unselect { package: 0 }, Op::Remove { release: 0 }, Op::Restart])
+            .chain([Op::Reclaim { part: 1 }, Op::Undo { generation: 0 }, Op::Close { handle: 3 }])
+            .chain([Op::Restart, add(1, 0, 0xc7), Op::Select { release: 2 }])
+            .collect();
         run(&ops);
     }
 

@@ -113,3 +113,16 @@ fn the_other_documents() {
     let removed = document(&stage, &["remove", "b"], "dynfs.remove");
     assert_eq!(removed["removed"][0]["name"], "b");
 }
+
+/// The README names the two commands that have none.
+#[test]
+fn two_commands_have_no_document() {
+    let stage = Stage::new();
+    for arguments in [["--json", "demo"].as_slice(), &["--json", "completions", "bash"]] {
+        let output = stage.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains("every one but `demo` and `completions` has `--json`"));
+}

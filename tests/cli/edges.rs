@@ -123,10 +123,11 @@ fn served(stage: &Stage, lost: usize, body: impl FnOnce()) {
     let root = stage.path("store").canonicalize().unwrap();
     let store = Arc::new(Store::open(OsDisk::open(&root).unwrap()).unwrap());
     let writer = store.writer().unwrap();
-    let engine = Engine::open(store, writer, Box::new(Unmounted), dynfs::host::arch()).unwrap();
+    let host = dynfs::host::arch();
+    let engine = Arc::new(Engine::open(store, writer, Box::new(Unmounted), host).unwrap());
     let listener = control::bind(&root).unwrap();
     let service = control::Control {
-        engine: Arc::new(engine),
+        engine: Arc::clone(&engine).into(),
         live: Arc::new(|| LiveStatus { keeper_pid: 11, server_pid: 12, ..LiveStatus::default() }),
         owner: control::owner_of(&root).unwrap(),
         unmount: None,
@@ -135,7 +136,7 @@ fn served(stage: &Stage, lost: usize, body: impl FnOnce()) {
     std::thread::scope(|scope| {
         let server = scope.spawn(|| {
             for _ in 0..lost {
-                lose(&listener, &service.engine);
+                lose(&listener, &engine);
             }
             control::serve(&listener, &service, stop.as_fd())
         });

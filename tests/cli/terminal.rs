@@ -9,8 +9,19 @@ const WIPE: &str = "\u{1b}[2K";
 
 /// Runs a command on a terminal, with a bar after so many milliseconds; `None`, with the reason
 /// printed, where there is no way to make a terminal.
-#[expect(clippy::print_stdout, reason = "SKIPPED is for who reads the output")]
 fn on_terminal(test: &str, stage: &Stage, arguments: &[&str], after: &str) -> Option<String> {
+    on_terminal_with(test, stage, arguments, after, "1")
+}
+
+/// The same with this value of `NO_COLOR`.
+#[expect(clippy::print_stdout, reason = "SKIPPED is for who reads the output")]
+fn on_terminal_with(
+    test: &str,
+    stage: &Stage,
+    arguments: &[&str],
+    after: &str,
+    no_color: &str,
+) -> Option<String> {
     let command = stage.command(arguments);
     let words: Vec<String> = [command.get_program()]
         .into_iter()
@@ -21,6 +32,7 @@ fn on_terminal(test: &str, stage: &Stage, arguments: &[&str], after: &str) -> Op
     script.args(["-qec", &words.join(" "), "/dev/null"]).stdin(Stdio::null());
     script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     script.env("DYNFS_TEST_PROGRESS", after).env("TERM", "xterm").env("SHELL", "/bin/sh");
+    script.env("NO_COLOR", no_color);
     match script.current_dir(stage.path("")).output() {
         Ok(Output { status, stdout, .. }) => {
             let text = String::from_utf8(stdout).unwrap();
@@ -77,4 +89,28 @@ fn no_bar_is_shown_where_it_would_disturb() {
     let output = piped.env("DYNFS_TEST_PROGRESS", "0").output().unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), plain);
+}
+
+/// What `-v` says is coloured on a terminal or when asked for, and nowhere else.
+#[test]
+fn colours_where_they_are_wanted() {
+    const TEST: &str = "colours_where_they_are_wanted";
+    let stage = Stage::new();
+    stage.add_packages();
+    for (arguments, colored) in [
+        (["-v", "list"].as_slice(), false),
+        (&["-v", "--color", "never", "list"], false),
+        (&["-v", "--color", "always", "list"], true),
+    ] {
+        let output = stage.command(arguments).env_remove("NO_COLOR").output().unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(words.contains(" command["), "{arguments:?}: {words:?}");
+        assert_eq!(words.contains('\u{1b}'), colored, "{arguments:?}: {words:?}");
+    }
+    for (no_color, colored) in [("", true), ("1", false)] {
+        let list = ["-v", "list"];
+        let Some(text) = on_terminal_with(TEST, &stage, &list, "3600000", no_color) else { return };
+        let said = text.lines().find(|line| line.contains(" command[")).unwrap();
+        assert_eq!(said.contains('\u{1b}'), colored, "{said:?}");
+    }
 }

@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::rig::{Rig, kill, read, wait_until};
 
-/// In the foreground the command says when the mount is usable, and ends with it at a signal.
+/// In the foreground the command says when the mount is usable, and ends with it at a signal. What
+/// the daemon says comes to its standard error.
 #[test]
 fn in_the_foreground() {
     let Some(rig) = Rig::new("in_the_foreground", &[]) else { return };
@@ -21,6 +22,7 @@ fn in_the_foreground() {
         let mut keeper = rig
             .command(["mount", place, "--foreground"])
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
         let mut line = String::new();
@@ -31,6 +33,11 @@ fn in_the_foreground() {
         assert!(mountpoint.join("bin").is_dir());
         kill_process(Pid::from_child(&keeper), signal).expect("ours");
         assert!(keeper.wait().expect("ours").success());
+        let mut log = String::new();
+        keeper.stderr.take().expect("piped").read_to_string(&mut log).expect("UTF-8");
+        for words in [" INFO keeper[", " INFO server["] {
+            assert!(log.contains(words) && !log.contains('\u{1b}'), "{log}");
+        }
         assert!(!mountpoint.join("bin").exists(), "it is unmounted");
     }
     println!("MOUNTED in_the_foreground");

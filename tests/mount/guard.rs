@@ -114,7 +114,7 @@ fn a_request_that_hangs() {
     assert_eq!(look("lib/stalled"), missing, "the next server answers");
     fs::write(&token, "").expect("ours");
     let answer = thread::scope(|scope| {
-        let waiting = scope.spawn(|| look("app/stalled"));
+        let waiting = scope.spawn(|| look("bin/stalled"));
         wait_until("the first server hangs", || !token.exists());
         fs::write(&token, "").expect("ours");
         wait_until("the second server hangs", || !token.exists());
@@ -123,7 +123,7 @@ fn a_request_that_hangs() {
     });
     assert_eq!(answer, Err(Some(Errno::IO.raw_os_error())));
     assert!(rig.log().contains("stalled"), "{}", rig.log());
-    assert_eq!(look("app/stalled"), missing, "asked again, it is another request");
+    assert_eq!(look("bin/stalled"), missing, "asked again, it is another request");
 }
 
 /// A request that kills the server twice is answered with an error and named in the log; whoever

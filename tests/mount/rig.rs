@@ -64,11 +64,8 @@ impl Rig {
 
     fn new_below(place: &Path, test: &str, environment: &[(&str, &str)]) -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
-        let device = match is_root {
-            true => fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").map(drop),
-            // It may be for `fusermount3` alone.
-            false => fs::symlink_metadata("/dev/fuse").map(drop),
-        };
+        // Also for a user: `fusermount3` opens it with the rights of its caller.
+        let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
         if let Err(error) = device {
             println!("SKIPPED {test}: /dev/fuse: {error}");
             return None;
@@ -285,6 +282,20 @@ pub(crate) fn names(path: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Changes a byte of the content of a file below the mount; the content's name.
+pub(crate) fn damage(rig: &Rig, path: &Path) -> String {
+    let shown = rig.ok([Path::new("--json"), Path::new("which"), path]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let blob = shown["paths"][0]["blob"].as_str().expect("a hash").to_owned();
+    let content = rig.store().join("blobs").join(&blob[..2]).join(&blob);
+    let mut bytes = fs::read(&content).expect("the blob");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::set_permissions(&content, fs::Permissions::from_mode(0o644)).expect("ours");
+    fs::write(&content, bytes).expect("ours");
+    blob
 }
 
 pub(crate) fn on_path(program: &str) -> bool {

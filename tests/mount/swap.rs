@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::rig::{Content, Rig, names, read};
+use crate::rig::{Content, Rig, damage, names, read};
 
 /// A program started after `select` returned sees the new release; the path stays what it was.
 #[test]
@@ -203,7 +203,8 @@ fn readers_against_swaps() {
     assert_eq!(status["generation"], SWAPS + 1);
 }
 
-/// A damaged blob gives EIO for its file and leaves the rest alone; no damaged byte is served.
+/// A damaged blob gives EIO for its file and leaves the rest alone; no damaged byte is served. The
+/// log names the blob, and where it belongs.
 #[test]
 fn damage_is_an_error_and_never_content() {
     let Some(rig) = Rig::mounted("damage_is_an_error_and_never_content") else { return };
@@ -211,31 +212,21 @@ fn damage_is_an_error_and_never_content() {
     let files = [("share/good", Content::File(b"good")), ("share/bad", Content::File(&content))];
     rig.add("demo", "1.0", &files);
     rig.ok(["select", "demo"]);
-    let shown = rig.ok(["--json", "which", rig.at("app/demo/share/bad").to_str().expect("UTF-8")]);
-    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
-    let blob = find_blob(&shown).expect("a blob");
-    let path = rig.store().join("blobs").join(&blob[..2]).join(&blob[2..]);
-    let path =
-        if path.exists() { path } else { rig.store().join("blobs").join(&blob[..2]).join(&blob) };
-    let mut permissions = fs::metadata(&path).expect("the blob").permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-    fs::set_permissions(&path, permissions).expect("ours");
-    let file = File::options().write(true).open(&path).expect("ours");
-    file.write_at(b"X", 100_000).expect("ours");
-    let error = fs::read(rig.at("app/demo/share/bad")).expect_err("damaged");
+    let bad = rig.at("app/demo/share/bad");
+    let blob = damage(&rig, &bad);
+    let error = fs::read(&bad).expect_err("damaged");
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
     assert_eq!(read(&rig.at("app/demo/share/good")), "good");
     let fsck = rig.run(["fsck", "--data"]);
     assert_eq!(fsck.status.code(), Some(7));
-}
-
-fn find_blob(value: &serde_json::Value) -> Option<String> {
-    match value {
-        serde_json::Value::Object(map) => map
-            .get("blob")
-            .and_then(|blob| blob.as_str().map(str::to_owned))
-            .or_else(|| map.values().find_map(find_blob)),
-        serde_json::Value::Array(list) => list.iter().find_map(find_blob),
-        _ => None,
-    }
+    let log = rig.log();
+    let named = |line: &str| line.contains(&blob) && line.contains(" at=app/demo@1.0/share/bad ");
+    assert!(log.lines().any(|line| line.contains(" ERROR server[") && named(line)), "{log}");
+    // A release that shares the object is named, too.
+    let source = rig.scratch("source-demo-1.0");
+    let source = source.to_str().expect("UTF-8");
+    rig.ok(["add", source, "--name", "twin", "--version", "2.0"]);
+    fs::read(&bad).expect_err("damaged");
+    let log = rig.log();
+    assert!(log.contains(" at=app/demo@1.0/share/bad = app/twin@2.0/share/bad "), "{log}");
 }

@@ -1,6 +1,7 @@
 //! The last words: numbers, and how to go on or that everything is gone.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::cleanup::Room;
@@ -79,12 +80,22 @@ pub(super) fn what_next<W: Write>(screen: &mut Screen<W>, room: &Room) {
         screen.command(&[line]);
     }
     screen.heading("To end it:");
-    screen.command(&[format!("cd / && dynfs umount && rm -r {directory}")]);
+    screen.command(&[the_end(room.directory())]);
+}
+
+/// What ends it. A store is write-protected, and without `-f` a user is asked for every file.
+fn the_end(directory: &Path) -> String {
+    format!("cd / && dynfs umount && rm -rf {}", directory.display())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_asked_at_the_end() {
+        assert_eq!(the_end(Path::new("/tmp/x")), "cd / && dynfs umount && rm -rf /tmp/x");
+    }
 
     #[test]
     fn a_range_is_from_the_shortest_to_the_longest() {

@@ -84,6 +84,24 @@ impl<D: Disk> Adapter<D> {
             mtime: 0,
         })
     }
+
+    /// Logs what an operator must know and gives the errno.
+    fn errno(&self, operation: Operation, node: INodeNo, error: &FsError) -> Errno {
+        self.errno_of(operation, node, b"", error)
+    }
+
+    /// The same for a name in a directory.
+    fn errno_of(&self, operation: Operation, node: INodeNo, name: &[u8], error: &FsError) -> Errno {
+        let at = self.fs.whereabouts(Ino(node.0), name);
+        let operation = operation.name();
+        if let FsError::Store(source) = error {
+            let error: &(dyn std::error::Error + 'static) = source;
+            tracing::error!(operation, %at, error, "what the store holds cannot be served");
+        } else {
+            tracing::debug!(operation, %at, %error, "no answer");
+        }
+        Errno::from_i32(error.errno())
+    }
 }
 
 fn file_type(kind: Kind) -> FileType {
@@ -104,16 +122,6 @@ fn file_time(seconds: i64) -> SystemTime {
     time.unwrap_or(UNIX_EPOCH)
 }
 
-/// Logs what an operator must know and gives the errno.
-fn errno(operation: Operation, node: INodeNo, error: &FsError) -> Errno {
-    if let FsError::Store(source) = error {
-        tracing::error!(operation = operation.name(), node = node.0, "{source}");
-    } else {
-        tracing::debug!(operation = operation.name(), node = node.0, "{error}");
-    }
-    Errno::from_i32(error.errno())
-}
-
 impl<D: Disk> Filesystem for Adapter<D> {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes();
@@ -127,7 +135,9 @@ impl<D: Disk> Filesystem for Adapter<D> {
         match self.fs.lookup(Ino(parent.0), name) {
             Ok(Some(entry)) => reply.entry(&entry.ttl, &self.file_attr(&entry.attr), GENERATION),
             Ok(None) => reply.entry(&FOR_EVER, &self.miss(), GENERATION),
-            Err(error) => reply.error(errno(Operation::Lookup, parent, &error)),
+            Err(error) => {
+                reply.error(self.errno_of(Operation::Lookup, parent, name, &error));
+            }
         }
     }
 
@@ -137,7 +147,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         };
         match self.fs.attr(Ino(ino.0)) {
             Ok(attr) => reply.attr(&FOR_EVER, &self.file_attr(&attr)),
-            Err(error) => reply.error(errno(Operation::Getattr, ino, &error)),
+            Err(error) => reply.error(self.errno(Operation::Getattr, ino, &error)),
         }
     }
 
@@ -147,7 +157,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         };
         match self.fs.readlink(Ino(ino.0)) {
             Ok(target) => reply.data(&target),
-            Err(error) => reply.error(errno(Operation::Readlink, ino, &error)),
+            Err(error) => reply.error(self.errno(Operation::Readlink, ino, &error)),
         }
     }
 
@@ -170,7 +180,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
             buffer.clear();
             match self.fs.read(Ino(ino.0), offset, size, buffer) {
                 Ok(()) => reply.data(buffer),
-                Err(error) => reply.error(errno(Operation::Read, ino, &error)),
+                Err(error) => reply.error(self.errno(Operation::Read, ino, &error)),
             }
         });
     }
@@ -193,7 +203,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         });
         match listed {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(Operation::Readdir, ino, &error)),
+            Err(error) => reply.error(self.errno(Operation::Readdir, ino, &error)),
         }
     }
 
@@ -235,7 +245,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
         });
         match listed {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(Operation::Readdirplus, ino, &error)),
+            Err(error) => reply.error(self.errno(Operation::Readdirplus, ino, &error)),
         }
     }
 

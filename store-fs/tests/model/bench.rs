@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use resolver::{
-    Action, Arch, Catalog, Category, Cause, Generation, GenerationNumber, Origin, Provides,
-    Release, ReleaseId, Selections, Timestamp, View,
+    Action, Arch, Catalog, Category, Cause, Generation, GenerationNumber, Origin, Pick, Provides,
+    Release, ReleaseId, Request, Selections, Spec, Timestamp, View, plan,
 };
 use store_fs::fs::catalog_names;
 use store_fs::{
@@ -17,7 +17,6 @@ use store_fs::{
 };
 
 use crate::kernel::KernelModel;
-use crate::selection;
 use crate::world::{Paths, Sketch, Thing, World};
 
 const PACKAGES: [(&str, &str); 3] = [("x", "lib"), ("y", "lib"), ("z", "app")];
@@ -150,9 +149,16 @@ impl Bench {
 
     pub(crate) fn select(&mut self, release: usize) {
         let Some(release) = pick(&self.world.releases, release).cloned() else { return };
-        let mut next = self.selections();
         let package = release.id.name.clone();
-        next.packages.insert(package.clone(), selection(&release));
+        let spec = Spec {
+            name: package.clone(),
+            pick: Pick::Exact(release.id.version),
+            variants: release.id.variants,
+            object: None,
+        };
+        let next = self.decide(&Request::Select { specs: vec![spec], providers: Vec::new() });
+        let chosen = next.packages.get(&package).map(|selection| selection.object);
+        assert_eq!(chosen, Some(release.object), "what was asked for");
         let others = self.unaffected(&next);
         let calm = self.trouble.is_none();
         self.publish(next);
@@ -166,20 +172,39 @@ impl Bench {
     }
 
     pub(crate) fn unselect(&mut self, package: usize) {
-        let mut next = self.selections();
-        let names: Vec<_> = next.packages.keys().cloned().collect();
+        let names: Vec<_> = self.selections().packages.keys().cloned().collect();
         if let Some(name) = pick(&names, package) {
-            next.packages.remove(name);
+            let next = self.decide(&Request::Unselect { packages: vec![name.clone()] });
             self.publish(next);
         }
     }
 
-    /// Back to an earlier state. I6: the reference is made from the selections alone.
+    /// Back to an earlier state.
     pub(crate) fn undo(&mut self, generation: usize) {
         let states: Vec<_> = self.world.generations.values().cloned().collect();
         if let Some(state) = pick(&states, generation) {
-            self.publish(state.clone());
+            let next = self.decide(&back_to(state));
+            assert_eq!(&next, state, "I6: an earlier state is what it was");
+            self.publish(next);
         }
+    }
+
+    /// What is selected after a request. I6: decided twice, with the releases in another order, and
+    /// taken back.
+    fn decide(&self, request: &Request) -> Selections {
+        let now = self.selections();
+        let decided = plan(&self.catalog, &now, request).unwrap();
+        let mut catalog = Catalog::new(host());
+        for release in self.world.releases.iter().rev() {
+            catalog.insert(Arc::new(release.clone())).unwrap();
+        }
+        let again = plan(&catalog, &now.clone(), request).unwrap();
+        assert_eq!(decided, again, "I6: {request:?}");
+        let bytes = |next| serde_json::to_vec(next).unwrap();
+        assert_eq!(bytes(&decided.next), bytes(&again.next), "I6: {request:?}");
+        let back = plan(&catalog, &decided.next, &back_to(&now)).unwrap();
+        assert_eq!(back.next, now, "I6: {request:?} is taken back");
+        decided.next
     }
 
     pub(crate) fn remove(&mut self, release: usize) {
@@ -355,6 +380,24 @@ impl Bench {
         self.touched.insert(path);
     }
 
+    /// Opens a file, wherever it is seen.
+    pub(crate) fn open(&mut self, file: usize) {
+        let is_file = |(path, thing): (&String, &Thing)| match thing {
+            Thing::File { bytes, .. } => Some((path.clone(), bytes.clone())),
+            Thing::Dir { .. } | Thing::Link(_) => None,
+        };
+        let files: Vec<_> = self.paths.iter().filter_map(is_file).collect();
+        if let Some((path, bytes)) = pick(&files, file) {
+            let ino = self.kernel.walk(&self.fs, path).unwrap().expect("it is there");
+            self.kernel.open(ino, bytes.clone());
+        }
+    }
+
+    /// I2 for every open file.
+    pub(crate) fn check_open(&self) {
+        self.kernel.check_open(&self.fs);
+    }
+
     /// Walks a name that may not be there.
     pub(crate) fn touch_beside(&mut self, path: usize, name: usize) {
         let is_dir = |(path, thing): (&String, &Thing)| {
@@ -428,6 +471,10 @@ impl Bench {
 
 fn pick<T>(all: &[T], number: usize) -> Option<&T> {
     all.get(number.checked_rem(all.len())?)
+}
+
+fn back_to(selections: &Selections) -> Request {
+    Request::Restore { selections: Box::new(selections.clone()) }
 }
 
 /// What a server shows that starts now: the newest generation, or the one of this number.

@@ -1,11 +1,15 @@
 //! A kernel that keeps everything for ever: hits, misses, attributes, listings, texts and pages. It
-//! forgets what it is told to, and what a test makes it forget; nothing else.
+//! forgets what it is told to, and what a test makes it forget; nothing else. Files are open until
+//! they are closed.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use store_fs::{Attr, Disk, DynFs, FsError, Ino, Kernel, Kind};
+
+/// Bytes that one read of an open file asks for; the files of the model are a little longer.
+const PIECE: u32 = 5;
 
 /// The kernel's caches.
 #[derive(Debug, Default)]
@@ -24,6 +28,8 @@ struct State {
     pages: BTreeMap<Ino, Vec<u8>>,
     /// I2: what every node of an object was when it was first seen; never forgotten.
     seen: BTreeMap<Ino, (Kind, Option<Vec<u8>>)>,
+    /// Open files, and what they were opened on.
+    handles: Vec<(Ino, Vec<u8>)>,
 }
 
 impl Kernel for KernelModel {
@@ -199,6 +205,35 @@ impl KernelModel {
         state.check_content(ino, Kind::File, &bytes);
         state.pages.insert(ino, bytes.clone());
         Ok(bytes)
+    }
+
+    /// Keeps a file open that holds these bytes now.
+    pub(crate) fn open(&self, ino: Ino, bytes: Vec<u8>) {
+        self.state.borrow_mut().handles.push((ino, bytes));
+    }
+
+    /// Closes one of the open files.
+    pub(crate) fn close(&self, handle: usize) {
+        let handles = &mut self.state.borrow_mut().handles;
+        if let Some(handle) = handle.checked_rem(handles.len()) {
+            handles.swap_remove(handle);
+        }
+    }
+
+    /// I2: reads every open file to its end, past all caches.
+    pub(crate) fn check_open<D: Disk>(&self, fs: &DynFs<D>) {
+        for (ino, opened_on) in &self.state.borrow().handles {
+            let mut bytes = Vec::new();
+            loop {
+                let at = bytes.len();
+                let read = fs.read(*ino, at as u64, PIECE, &mut bytes);
+                read.unwrap_or_else(|error| panic!("I2: {ino:?} is open: {error}"));
+                if bytes.len() == at {
+                    break;
+                }
+            }
+            assert_eq!(&bytes, opened_on, "I2: {ino:?} is open");
+        }
     }
 }
 

@@ -108,13 +108,15 @@ impl World {
         }
     }
 
-    /// Contested names go to the first package by name: the test records no providers.
+    /// A contested name goes to the package that the selections say; when that does not have it, to
+    /// the first one by name.
     fn bin(&self, selections: &Selections) -> BTreeMap<String, String> {
         let mut entries = BTreeMap::new();
         for release in self.selected(selections) {
             for command in &release.provides.commands {
                 let target = format!("../{}/{}/bin/{command}", release.category, release.id.name);
-                entries.entry(command.to_string()).or_insert(target);
+                let wins = selections.providers.commands.get(command) == Some(&release.id.name);
+                enter(&mut entries, command.to_string(), target, wins);
             }
         }
         entries
@@ -125,7 +127,8 @@ impl World {
         for release in self.selected(selections) {
             for (soname, file) in &release.provides.sonames {
                 let target = format!("../{}/{}/lib/{file}", release.category, release.id.name);
-                entries.entry(soname.to_string()).or_insert(target);
+                let wins = selections.providers.sonames.get(soname) == Some(&release.id.name);
+                enter(&mut entries, soname.to_string(), target, wins);
             }
         }
         entries
@@ -149,6 +152,15 @@ impl World {
                 *links += u32::from(matches!(thing, Thing::Dir { .. }));
             }
         }
+    }
+}
+
+/// An entry of a union.
+fn enter(entries: &mut BTreeMap<String, String>, name: String, target: String, wins: bool) {
+    if wins {
+        entries.insert(name, target);
+    } else {
+        entries.entry(name).or_insert(target);
     }
 }
 
