@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-pub use os::{OsDisk, OsFile, OsTemp};
+pub use os::{OsDisk, OsFile, OsTemp, create_public_dir};
 pub use sim::{Loss, SimDisk, SimFile, SimTemp};
 
 /// The directory for temporary files on file systems that have no nameless ones.
@@ -92,7 +92,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// The directory, for messages.
     fn root(&self) -> &Path;
 
-    /// Makes a directory; `false` when it is there.
+    /// Makes a directory that everybody can look into; `false` when it is there.
     ///
     /// # Errors
     ///

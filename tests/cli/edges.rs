@@ -1,9 +1,10 @@
 //! What a transcript cannot say: locks, users, pipes, colours.
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use dynfs::control;
@@ -74,6 +75,35 @@ fn a_store_of_another_user_is_read_and_not_written() {
         assert!(error(&output).contains("hint: "), "{}", error(&output));
     }
     assert!(stage.ok(&["history"]).starts_with("@  1 "));
+}
+
+/// Runs a command in a shell that did something to itself before.
+fn after(stage: &Stage, preparation: &str, arguments: &[&str]) -> Output {
+    let command = stage.command(arguments);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(stage.path("")).output().unwrap()
+}
+
+#[test]
+fn a_store_can_be_read_by_everybody_whatever_the_umask_was() {
+    let stage = Stage::new();
+    stage.file("xz/bin/xz", "xz", 0o755);
+    let add = ["--store", "a/b/store", "add", "xz", "--name", "xz", "--version", "1"];
+    let output = after(&stage, "umask 077", &add);
+    assert_eq!(code(&output), 0, "{}", error(&output));
+    let mut waiting = vec![stage.path("a")];
+    let mut seen = 0;
+    while let Some(directory) = waiting.pop() {
+        let mode = std::fs::metadata(&directory).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755, "{}", directory.display());
+        let entries = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        waiting.extend(entries.filter(|path| path.is_dir()));
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen} directories");
 }
 
 #[test]

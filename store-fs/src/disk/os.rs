@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::num::NonZeroU64;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{
     Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, StatxFlags, fadvise, fchmod,
-    flock, fsync, ioctl_ficlone, linkat, mkdirat, openat, renameat, statx, syncfs, unlinkat,
+    flock, fstat, fsync, ioctl_ficlone, linkat, mkdirat, openat, renameat, statx, syncfs, unlinkat,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::process::{Pid, test_kill_process};
@@ -30,6 +30,10 @@ use crate::StoreError;
 
 /// `RWF_DONTCACHE` of Linux 6.14: read, and keep nothing in the page cache.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+/// What everybody may do with a directory of a store: look into it.
+const PUBLIC_DIR: Mode = Mode::from_raw_mode(0o755);
+/// Set-user-ID, set-group-ID and sticky.
+const SPECIAL_BITS: Mode = Mode::from_raw_mode(0o7000);
 /// Most bytes of a lock file that are read: a process id in decimal.
 const PID_TEXT_LEN_MAX: u64 = 32;
 
@@ -91,18 +95,17 @@ impl OsDisk {
         })
     }
 
-    /// Creates the directory (mode 0755) and its parents when it is not there.
+    /// Creates the directory and its parents when they are not there, all for everybody to read.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`].
     pub fn create(root: &Path) -> Result<Self, StoreError> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(root)
-            .map_err(|source| io_error("creating", root, source))?;
+        let named = |path: &&Path| !path.as_os_str().is_empty();
+        let missing: Vec<_> = root.ancestors().filter(named).take_while(|p| !p.exists()).collect();
+        for path in missing.into_iter().rev() {
+            create_public_dir(CWD, path).map_err(|source| io_error("creating", path, source))?;
+        }
         Self::open(root)
     }
 
@@ -170,6 +173,27 @@ fn fill(
     buffer: &mut [u8],
     offset: u64,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+/// Makes a directory that everybody can look into, whatever the umask is; `false` when it is there.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn create_public_dir(at: impl AsFd, path: &Path) -> io::Result<bool> {
+    match mkdirat(&at, path, PUBLIC_DIR) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = openat(&at, path, flags, Mode::empty())?;
+    let mode = Mode::from_raw_mode(fstat(&dir)?.st_mode);
+    if !mode.contains(PUBLIC_DIR) {
+        // Added, since a directory may have inherited its set-group-ID bit.
+        fchmod(&dir, (mode & SPECIAL_BITS) | PUBLIC_DIR)?;
+    }
+    Ok(true)
+}
+
 ) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
@@ -192,11 +216,7 @@ impl Disk for OsDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        match mkdirat(&self.dir, path, Mode::from_raw_mode(0o755)) {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
-            Err(errno) => Err(errno.into()),
-        }
+        create_public_dir(&self.dir, path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
