@@ -116,6 +116,10 @@ impl From<StoreError> for CommandError {
                 Kind::NotFound,
                 "dynfs add DIR --name NAME --version VERSION makes one; --store names another",
             ),
+            StoreError::NotDirectory { .. } => (Kind::Usage, "give a directory as --store DIR"),
+            StoreError::Occupied { .. } => {
+                (Kind::Refused, "give a new or an empty directory as --store DIR")
+            }
             StoreError::Io { source, .. } => match Kind::of_io(source) {
                 Kind::Permission => (Kind::Permission, CommandError::way_in(source)),
                 _ if is_full(source) => {

@@ -16,6 +16,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use rustix::process::Pid;
+
 pub use os::{OsDisk, OsFile, OsTemp, create_public_dir};
 pub use sim::{Loss, SimDisk, SimFile, SimTemp};
 
@@ -42,6 +44,21 @@ pub struct Listed {
     pub name: std::ffi::OsString,
     /// What it is.
     pub kind: ListedKind,
+}
+
+impl Listed {
+    /// In [`TMP_DIR`]: the process id in the name of a temporary file that a writer may have left.
+    /// A name of another form was not written by this program.
+    fn left_by(&self) -> Option<Pid> {
+        let (pid, number) = self.name.to_str()?.split_once('-')?;
+        number.parse::<u64>().ok()?;
+        pid.parse().ok().filter(|pid: &i32| *pid > 0).and_then(Pid::from_raw)
+    }
+
+    /// In [`TMP_DIR`]: a temporary file that a writer may have left.
+    pub(crate) fn is_leftover(&self) -> bool {
+        self.kind == ListedKind::File && self.left_by().is_some()
+    }
 }
 
 /// What a name in a directory stands for.

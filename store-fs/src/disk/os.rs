@@ -23,7 +23,7 @@ use rustix::fs::{
     flock, fstat, fsync, ioctl_ficlone, linkat, mkdirat, openat, renameat, statx, syncfs, unlinkat,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::test_kill_process;
 
 use super::{Caching, Disk, Listed, ListedKind, Lock, Locking, Stamp, TMP_DIR};
 use crate::StoreError;
@@ -77,14 +77,13 @@ impl OsDisk {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Absent`] or [`StoreError::Io`].
+    /// [`StoreError::Absent`], [`StoreError::NotDirectory`] or [`StoreError::Io`].
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = match openat(CWD, root, flags, Mode::empty()) {
             Ok(dir) => dir,
-            Err(Errno::NOENT | Errno::NOTDIR) => {
-                return Err(StoreError::Absent { path: root.to_owned() });
-            }
+            Err(Errno::NOENT) => return Err(StoreError::Absent { path: root.to_owned() }),
+            Err(Errno::NOTDIR) => return Err(StoreError::NotDirectory { path: root.to_owned() }),
             Err(errno) => return Err(io_error("opening", root, errno.into())),
         };
         Ok(Self {
@@ -99,7 +98,7 @@ impl OsDisk {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`].
+    /// [`StoreError::NotDirectory`] or [`StoreError::Io`].
     pub fn create(root: &Path) -> Result<Self, StoreError> {
         let named = |path: &&Path| !path.as_os_str().is_empty();
         let missing: Vec<_> = root.ancestors().filter(named).take_while(|p| !p.exists()).collect();
@@ -156,23 +155,24 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError 
     StoreError::Io { action, path: path.to_owned(), source }
 }
 
-/// Whether a leftover of this name belongs to a process that is no more. A name of another form
-/// was not written by this program and stays.
-fn is_of_dead(name: &OsStr) -> bool {
-    let pid = name
-        .to_str()
-        .and_then(|name| name.split_once('-'))
-        .and_then(|(pid, _)| pid.parse().ok())
-        .filter(|pid: &i32| *pid > 0)
-        .and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
-}
-
 /// Reads until the buffer is full or the file ends.
 fn fill(
     buffer: &mut [u8],
     offset: u64,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match read(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
 /// Makes a directory that everybody can look into, whatever the umask is; `false` when it is there.
 ///
 /// # Errors
@@ -192,19 +192,6 @@ pub fn create_public_dir(at: impl AsFd, path: &Path) -> io::Result<bool> {
         fchmod(&dir, (mode & SPECIAL_BITS) | PUBLIC_DIR)?;
     }
     Ok(true)
-}
-
-) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match read(&mut buffer[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }
 
 impl Disk for OsDisk {
@@ -411,11 +398,12 @@ impl Disk for OsDisk {
     }
 
     fn sweep(&self) -> io::Result<()> {
-        for Listed { name, kind } in self.list(Path::new(TMP_DIR))? {
-            if kind != ListedKind::File || !is_of_dead(&name) {
+        for listed in self.list(Path::new(TMP_DIR))? {
+            let Some(pid) = listed.left_by() else { continue };
+            if listed.kind != ListedKind::File || test_kill_process(pid) != Err(Errno::SRCH) {
                 continue;
             }
-            let path = Path::new(TMP_DIR).join(name);
+            let path = Path::new(TMP_DIR).join(listed.name);
             let Some(file) = self.open_file(&path)? else { continue };
             // A process id says nothing about another pid namespace; the lock does.
             if flock(&file.0, FlockOperation::NonBlockingLockExclusive).is_ok() {

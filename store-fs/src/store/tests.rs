@@ -18,6 +18,8 @@ mod crash;
 
 on_every_disk! {
     a_store_is_made_once_and_opened,
+    a_store_is_not_made_among_other_files,
+    a_creation_that_was_interrupted_is_made_up_for,
     nothing_is_no_store,
     objects_and_blobs_are_read_back,
     any_part_of_a_blob_is_read_verified,
@@ -137,6 +139,40 @@ fn a_store_is_made_once_and_opened<B: Bed>(bed: &B) {
     assert_eq!(error.to_string(), "the store was made for the prefix /dyn, not /other");
     bed.damage(Path::new(path::FORMAT), |bytes| bytes[40] ^= 1);
     is_damaged(Store::open(bed.disk()).map(|_| ()), Path::new(path::FORMAT));
+}
+
+fn a_store_is_not_made_among_other_files<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    let refused = |found: &str| match Store::create(bed.disk(), &prefix()) {
+        Err(StoreError::Occupied { found: path, .. }) => assert_eq!(path, Path::new(found)),
+        other => panic!("{other:?}"),
+    };
+    let made = |path: &str| {
+        let temp = disk.temp().unwrap();
+        assert!(disk.link(&temp, Path::new(path)).unwrap());
+    };
+    disk.create_dir(Path::new(path::OBJECTS)).unwrap();
+    disk.create_dir(Path::new(TMP_DIR)).unwrap();
+    for found in ["tmp/letter", "objects/mine", "blobs", "a"] {
+        made(found);
+        refused(found);
+        let names = disk.list(Path::new("")).unwrap();
+        assert!(names.iter().all(|listed| listed.name != path::RELEASES), "nothing was made");
+        disk.remove(Path::new(found)).unwrap();
+    }
+    disk.create_dir(Path::new("a")).unwrap();
+    refused("a");
+}
+
+/// A creation that was interrupted, and the temporary file of its record, are no obstacle.
+fn a_creation_that_was_interrupted_is_made_up_for<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    for dir in [path::BLOBS, path::OBJECTS, TMP_DIR, "lost+found"] {
+        disk.create_dir(Path::new(dir)).unwrap();
+    }
+    assert!(disk.link(&disk.temp().unwrap(), Path::new("tmp/123-4")).unwrap());
+    new_store(bed);
+    new_store(bed);
 }
 
 fn nothing_is_no_store<B: Bed>(bed: &B) {
