@@ -107,6 +107,19 @@ fn a_store_can_be_read_by_everybody_whatever_the_umask_was() {
 }
 
 #[test]
+fn too_many_open_files_are_told_from_missing_permission() {
+    let stage = Stage::new();
+    let deep: Vec<String> = (0..40).map(|depth| depth.to_string()).collect();
+    stage.file(&format!("deep/{}/file", deep.join("/")), "x", 0o644);
+    let add = ["add", "deep", "--name", "deep", "--version", "1"];
+    let output = after(&stage, "ulimit -n 32", &add);
+    assert_eq!(code(&output), 1, "{}", error(&output));
+    assert!(error(&output).contains("(os error 24)"), "{}", error(&output));
+    assert!(error(&output).contains("hint: raise the limit on open files with ulimit -n"), "{}", error(&output));
+    stage.ok(&add);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_not_an_error() {
     let stage = Stage::new();
     stage.add_packages();
