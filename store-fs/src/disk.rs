@@ -164,7 +164,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// The operating system's.
     fn temp(&self) -> io::Result<Self::Temp>;
 
-    /// Appends.
+    /// Appends. Blocks of zeros may become holes, which are read as zeros and take no room.
     ///
     /// # Errors
     ///

@@ -115,7 +115,11 @@ fn too_many_open_files_are_told_from_missing_permission() {
     let output = after(&stage, "ulimit -n 32", &add);
     assert_eq!(code(&output), 1, "{}", error(&output));
     assert!(error(&output).contains("(os error 24)"), "{}", error(&output));
-    assert!(error(&output).contains("hint: raise the limit on open files with ulimit -n"), "{}", error(&output));
+    assert!(
+        error(&output).contains("hint: raise the limit on open files with ulimit -n"),
+        "{}",
+        error(&output)
+    );
     stage.ok(&add);
 }
 

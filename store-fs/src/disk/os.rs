@@ -34,6 +34,8 @@ const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 const PUBLIC_DIR: Mode = Mode::from_raw_mode(0o755);
 /// Set-user-ID, set-group-ID and sticky.
 const SPECIAL_BITS: Mode = Mode::from_raw_mode(0o7000);
+/// A block that need not be written: where nothing is, a file is read as zeros.
+const HOLE: [u8; 4096] = [0; 4096];
 /// Most bytes of a lock file that are read: a process id in decimal.
 const PID_TEXT_LEN_MAX: u64 = 32;
 
@@ -55,6 +57,8 @@ pub struct OsDisk {
 #[derive(Debug)]
 pub struct OsTemp {
     file: File,
+    /// Bytes written so far.
+    len: u64,
     /// Its name, where it must have one, and the directory that the name is relative to.
     named: Option<(OwnedFd, PathBuf)>,
 }
@@ -134,7 +138,8 @@ impl OsDisk {
         self.create_dir(Path::new(TMP_DIR))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&self.dir, &path, flags, Mode::from_raw_mode(0o600))?;
-        let temp = OsTemp { file: File::from(file), named: Some((self.dir.try_clone()?, path)) };
+        let named = Some((self.dir.try_clone()?, path));
+        let temp = OsTemp { file: File::from(file), len: 0, named };
         // Held as long as the file is open: see `sweep`.
         flock(&temp.file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(temp)
@@ -153,6 +158,23 @@ impl OsDisk {
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
     StoreError::Io { action, path: path.to_owned(), source }
+}
+
+/// Bytes before something else begins in `bytes`, which are to be at `offset` of a file: of whole
+/// blocks of zeros, or of what is none.
+fn run_len(offset: u64, bytes: &[u8], zeros: bool) -> usize {
+    let block_len = HOLE.len() as u64;
+    let mut len = 0;
+    while len < bytes.len() {
+        let left = block_len - (offset + len as u64) % block_len;
+        let left = usize::try_from(left).expect("at most one block");
+        let block = &bytes[len..bytes.len().min(len + left)];
+        if (*block == HOLE) != zeros {
+            break;
+        }
+        len += block.len();
+    }
+    len
 }
 
 /// Reads until the buffer is full or the file ends.
@@ -300,7 +322,7 @@ impl Disk for OsDisk {
         if self.nameless.load(Ordering::Relaxed) {
             let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
             match openat(&self.dir, ".", flags, Mode::from_raw_mode(0o600)) {
-                Ok(file) => temp = Some(OsTemp { file: File::from(file), named: None }),
+                Ok(file) => temp = Some(OsTemp { file: File::from(file), len: 0, named: None }),
                 Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                     self.nameless.store(false, Ordering::Relaxed);
                 }
@@ -317,7 +339,18 @@ impl Disk for OsDisk {
     }
 
     fn write(&self, temp: &mut OsTemp, bytes: &[u8]) -> io::Result<()> {
-        temp.file.write_all(bytes)
+        let mut at = 0;
+        while at < bytes.len() {
+            at += run_len(temp.len + at as u64, &bytes[at..], true);
+            let data = run_len(temp.len + at as u64, &bytes[at..], false);
+            temp.file.write_all_at(&bytes[at..at + data], temp.len + at as u64)?;
+            at += data;
+        }
+        temp.len += bytes.len() as u64;
+        if bytes.ends_with(&HOLE) {
+            temp.file.set_len(temp.len)?;
+        }
+        Ok(())
     }
 
     fn reflink(&self, temp: &mut OsTemp, source: &File) -> io::Result<bool> {

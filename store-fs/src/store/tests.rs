@@ -480,6 +480,29 @@ fn there_is_one_writer<B: Bed>(bed: &B) {
     second.writer().unwrap();
 }
 
+/// A file of holes takes as little room in a store as it does where it came from.
+#[test]
+fn holes_stay_holes() {
+    use std::os::unix::fs::MetadataExt;
+    let bed = crate::disk::beds::OsBed::default();
+    let store = new_store(&bed);
+    for len in [1_000_000, 64 << 20] {
+        let mut source = tempfile::tempfile().unwrap();
+        source.set_len(len).unwrap();
+        source.seek(std::io::SeekFrom::Start(len / 2)).unwrap();
+        source.write_all(b"in the middle").unwrap();
+        let addition = store.add().unwrap();
+        let blob = addition.file(&source, len, Path::new("source")).unwrap();
+        addition.finish(TreeBuilder::new()).unwrap();
+        let stored = std::fs::metadata(store.disk().root().join(path::blob(&blob))).unwrap();
+        assert_eq!(stored.len(), len);
+        assert!(stored.blocks() * 512 < 100_000, "{} blocks", stored.blocks());
+        let mut bytes = Vec::new();
+        store.read(&blob, len, len / 2 - 1, 5, &mut bytes).unwrap();
+        assert_eq!(bytes, b"\0in t");
+    }
+}
+
 #[test]
 fn a_store_with_unknown_features_can_be_read_and_not_written() {
     let disk = SimDisk::default();
