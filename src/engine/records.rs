@@ -79,6 +79,14 @@ impl<D: Disk> Engine<D> {
         Ok(Done::Removed { releases: releases.to_vec(), unshown: self.tell(inner) })
     }
 
+    /// Brings the index up to date for whoever reads next. That they read slower without it is no
+    /// failure of what was done.
+    pub(super) fn renew_index(&self, inner: &Inner) {
+        if let Err(error) = self.store.catalog_and_index(&inner.writer, self.host.clone()) {
+            tracing::warn!("the index was not renewed: {error}");
+        }
+    }
+
     fn promise(&self, names: &[String]) -> Result<(), EngineError> {
         self.show.promise(names).map_err(|source| {
             let path = names.first().cloned().unwrap_or_default().into();

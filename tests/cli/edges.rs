@@ -1,9 +1,11 @@
 //! What a transcript cannot say: locks, users, pipes, colours.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -75,6 +77,50 @@ fn a_store_of_another_user_is_read_and_not_written() {
         assert!(error(&output).contains("hint: "), "{}", error(&output));
     }
     assert!(stage.ok(&["history"]).starts_with("@  1 "));
+}
+
+/// Every file and directory below one, and when it was last changed.
+fn everything(below: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![below.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let Ok(seen) = std::fs::symlink_metadata(&path) else { continue };
+        if seen.is_dir() {
+            let entries = std::fs::read_dir(&path).unwrap();
+            waiting.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        found.insert(path, (seen.ino(), seen.ctime(), seen.ctime_nsec()));
+    }
+    found
+}
+
+/// Also where the index was lost, which a writer would make anew.
+#[test]
+fn who_only_reads_writes_nothing() {
+    let stage = Stage::new();
+    stage.add_packages();
+    stage.ok(&["select", "xz@5.2"]);
+    std::fs::remove_file(stage.path("store/index.redb")).unwrap();
+    let before = everything(&stage.path("store"));
+    for arguments in [
+        ["list"].as_slice(),
+        &["show", "xz"],
+        &["history"],
+        &["diff"],
+        &["status"],
+        &["fsck", "--data"],
+        &["-n", "select", "xz@5.8"],
+        &["-n", "undo"],
+        &["-n", "remove", "zlib"],
+        &["-n", "mount", "mountpoint"],
+        &["-n", "add", "xz-5.8.1", "--name", "new", "--version", "1"],
+    ] {
+        stage.run(arguments);
+        assert_eq!(everything(&stage.path("store")), before, "{arguments:?}");
+    }
+    assert!(stage.ok(&["status"]).contains("2 packages"));
+    stage.ok(&["select", "xz@5.8"]);
+    assert!(stage.path("store/index.redb").exists());
 }
 
 /// Runs a command in a shell that did something to itself before.

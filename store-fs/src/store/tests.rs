@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use resolver::{
-    Action, Category, Generation, GenerationNumber, Origin, Provides, Release, ReleaseId,
+    Action, Catalog, Category, Generation, GenerationNumber, Origin, Provides, Release, ReleaseId,
     Selection, Selections, Timestamp, Why, generation::Cause,
 };
 
@@ -384,25 +384,36 @@ fn the_index_is_only_a_shortcut<B: Bed>(bed: &B) {
     for release in &releases {
         store.publish_release(&writer, release).unwrap();
     }
+    let complete = |(catalog, problems): (Catalog, Vec<StoreError>)| {
+        assert!(problems.is_empty());
+        let found = catalog.releases(&releases[0].id.name).to_vec();
+        assert_eq!(found.len(), 3);
+        assert!(releases.iter().all(|r| found.iter().any(|f| **f == *r)));
+    };
     let index = Path::new(path::INDEX);
+    let stamp = || bed.disk().stamp(index).unwrap();
     type Change = fn(&mut Vec<u8>);
     let changes: [Change; 4] =
         [|_| {}, |bytes| bytes[100] ^= 1, |bytes| bytes.truncate(50), |bytes| bytes.clear()];
     for (round, change) in changes.into_iter().enumerate() {
         let store = Store::open(bed.disk()).unwrap();
         bed.damage(index, change);
-        for _ in 0..2 {
-            let (catalog, problems) = store.catalog(host()).unwrap();
-            assert!(problems.is_empty());
-            let found = catalog.releases(&releases[0].id.name).to_vec();
-            assert_eq!(found.len(), 3);
-            assert!(releases.iter().all(|r| found.iter().any(|f| **f == *r)));
-        }
+        let before = stamp();
+        complete(store.catalog(host()).unwrap());
         let note = store.index_note();
         assert_eq!(note.is_some(), round > 0, "{note:?}");
+        assert_eq!(stamp(), before, "a reader does not write");
+        complete(store.catalog_and_index(&writer, host()).unwrap());
+        assert_ne!(stamp(), before);
+        let renewed = stamp();
+        complete(store.catalog_and_index(&writer, host()).unwrap());
+        assert_eq!(stamp(), renewed, "it is as it must be");
     }
     bed.disk().remove(index).unwrap();
-    assert_eq!(store.catalog(host()).unwrap().0.len(), 3);
+    complete(store.catalog(host()).unwrap());
+    assert_eq!(stamp(), None);
+    assert!(store.index_note().unwrap().starts_with("the index is missing; every record was read"));
+    complete(store.catalog_and_index(&writer, host()).unwrap());
     assert!(store.index_note().unwrap().starts_with("the index is missing; it has been rebuilt"));
     // A damaged record is named and left out, whatever the index remembers.
     let bad = path::release(&releases[1].id).unwrap();
@@ -528,7 +539,9 @@ fn a_read_only_store_can_be_read() {
     let store = Store::open(bed.disk()).unwrap();
     assert_eq!(read(&store, &object).unwrap(), b"content");
     assert_eq!(store.catalog(host()).unwrap().0.len(), 1);
-    assert!(store.index_note().unwrap().contains("every record was read"));
+    assert!(store.index_note().unwrap().contains("every record was read; the next add"));
+    assert_eq!(store.catalog_and_index(&writer, host()).unwrap().0.len(), 1);
+    assert!(store.index_note().unwrap().contains("every record was read, and it stays so"));
     match add(&store, b"more").unwrap_err() {
         StoreError::Io { path, source, .. } => {
             assert_eq!(
