@@ -106,6 +106,24 @@ impl<D: Disk> Engine<D> {
 }
 
 impl super::State {
+    /// Whether a release would be new to the store; refused as publishing it would be.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Catalog`], [`EngineError::Store`].
+    pub fn check_publishable<D: Disk>(
+        &self,
+        store: &store_fs::Store<D>,
+        release: &Release,
+    ) -> Result<bool, EngineError> {
+        Catalog::clone(&self.catalog).insert(Arc::new(release.clone()))?;
+        match store.is_new(release) {
+            // It would be written anew.
+            Err(StoreError::Damaged { .. }) => Ok(true),
+            is_new => Ok(is_new?),
+        }
+    }
+
     /// Refuses when a kept generation selects one of the releases.
     ///
     /// # Errors

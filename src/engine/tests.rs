@@ -46,7 +46,7 @@ fn engine(broken: bool) -> (Engine<SimDisk>, Log) {
 
 /// An edit that publishes `a@<version>` with an empty tree.
 fn publish(engine: &Engine<SimDisk>, version: &str) -> Edit {
-    let object = engine.store.add().unwrap().finish(TreeBuilder::new()).unwrap();
+    let object = engine.store.add().unwrap().finish(TreeBuilder::new()).unwrap().id();
     let id = ReleaseId {
         name: PackageName::new("a").unwrap(),
         version: version.parse().unwrap(),

@@ -22,9 +22,10 @@ mod walk;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use resolver::{ObjectId, Provides};
-use store_fs::{Disk, Store, StoreError};
+use resolver::Provides;
+use store_fs::{Disk, Store, StoreError, Tree};
 
 /// How to read a directory.
 #[derive(Clone, Debug, Default)]
@@ -33,13 +34,15 @@ pub struct DirectoryOptions {
     pub epoch: Option<i64>,
     /// Take also what others cannot read.
     pub public: bool,
+    /// Only find out what would become of it: everything is read, and nothing written.
+    pub dry_run: bool,
 }
 
 /// What became of a directory.
 #[derive(Clone, Debug)]
 pub struct Added {
     /// The object.
-    pub object: ObjectId,
+    pub object: Arc<Tree>,
     /// Regular files.
     pub files: u64,
     /// Bytes in them.
@@ -133,18 +136,17 @@ pub fn add<D: Disk>(
     options: &DirectoryOptions,
     progress: &dyn Progress,
 ) -> Result<Added, DirectoryError> {
-    let addition = store.add()?;
+    let addition = if options.dry_run { store.rehearse()? } else { store.add()? };
     let keep = |file: &File, len: u64, path: &Path| addition.file(file, len, path);
     let found = walk::walk(source, options, &read::Reader { source, keep: &keep, progress })?;
     let new_bytes = addition.new_bytes();
     let object = addition.finish(found.tree)?;
-    let tree = store.object(&object)?;
     Ok(Added {
-        object,
         files: found.files,
         bytes: found.bytes,
         new_bytes,
-        provides: provides::provides(&tree, &found.elf.sonames),
+        provides: provides::provides(&object, &found.elf.sonames),
+        object,
         arch: found.elf.arch(),
         build_ids: found.elf.build_ids.into_iter().collect(),
         dropped: found.dropped,

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use store_fs::{Node, OsDisk, Prefix, Store, StoreError};
+use store_fs::{Node, OsDisk, Prefix, SimDisk, Store, StoreError};
 use tools::directory::{Added, DirectoryError, DirectoryOptions, Progress, add};
 
 struct Quiet;
@@ -65,7 +65,7 @@ fn what_was_added_is_in_the_store() {
     assert_eq!(commands, ["hello", "hi"]);
     assert_eq!((added.arch, added.build_ids.len(), added.dropped.len()), (None, 0, 0));
 
-    let tree = store.object(&added.object).unwrap();
+    let tree = store.object(&added.object.id()).unwrap();
     for (path, content) in
         [("bin/hello", &b"#!/bin/sh\necho hello\n"[..]), ("lib/long", &long), ("lib/nothing", b"")]
     {
@@ -85,10 +85,39 @@ fn the_same_again_is_the_same_object_and_adds_nothing() {
     let source = source_in(temp.path());
     let first = add_to(&store, &source).unwrap();
     let again = add_to(&store, &source).unwrap();
-    assert_eq!(again.object, first.object);
+    assert_eq!(again.object.id(), first.object.id());
     assert_eq!((again.bytes, again.new_bytes), (first.bytes, 0));
     let elsewhere = add_to(&store_in(temp.path(), "other"), &source).unwrap();
-    assert_eq!(elsewhere.object, first.object);
+    assert_eq!(elsewhere.object.id(), first.object.id());
+}
+
+/// A dry run says what an addition says, on a disk that it does not change.
+#[test]
+fn a_dry_run_answers_the_same_and_writes_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = source_in(temp.path());
+    let store =
+        Store::create(SimDisk::default(), &Prefix::new(Path::new("/dyn")).unwrap()).unwrap();
+    let add = |dry_run| {
+        let options = DirectoryOptions { dry_run, ..DirectoryOptions::default() };
+        add(&store, &source, &options, &Quiet).unwrap()
+    };
+    let facts = |added: &Added| {
+        let Added { object, files, bytes, new_bytes, provides, .. } = added;
+        (object.id(), *files, *bytes, *new_bytes, provides.clone())
+    };
+    // Whatever would write fails.
+    let dry = || {
+        store.disk().set_read_only(true);
+        let added = add(true);
+        store.disk().set_read_only(false);
+        facts(&added)
+    };
+    let before = dry();
+    assert_eq!(before, facts(&add(false)));
+    assert!(before.3 > 0);
+    assert_eq!(dry(), facts(&add(false)));
+    assert_eq!(dry().3, 0, "nothing of it would be new");
 }
 
 #[test]
@@ -97,7 +126,8 @@ fn what_is_refused_leaves_no_object() {
     let source = source_in(temp.path());
     put(&source.join("lib/secret"), b"key", 0o600);
     let options = DirectoryOptions { public: true, ..DirectoryOptions::default() };
-    let object = add(&store_in(temp.path(), "other"), &source, &options, &Quiet).unwrap().object;
+    let object =
+        add(&store_in(temp.path(), "other"), &source, &options, &Quiet).unwrap().object.id();
 
     let store = store_in(temp.path(), "store");
     let error = add_to(&store, &source).unwrap_err();

@@ -17,10 +17,11 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use resolver::{BlobId, ObjectId};
+use resolver::BlobId;
 use rustix::process::{Resource, getrlimit};
 
 use super::read::outboard_len;
@@ -52,6 +53,8 @@ pub struct Addition<'a, D: Disk> {
     flushing: Mutex<()>,
     files_max: usize,
     new_bytes: AtomicU64,
+    /// It only says what would become of it, and writes nothing.
+    is_rehearsal: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,20 @@ impl<D: Disk> Store<D> {
     ///
     /// [`StoreError::UnknownFeatures`] when this program may only read the store.
     pub fn add(&self) -> Result<Addition<'_, D>, StoreError> {
+        self.begin(false)
+    }
+
+    /// The same, but nothing is written: everything is read, named and looked for, and refused if
+    /// an addition would refuse it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::add`].
+    pub fn rehearse(&self) -> Result<Addition<'_, D>, StoreError> {
+        self.begin(true)
+    }
+
+    fn begin(&self, is_rehearsal: bool) -> Result<Addition<'_, D>, StoreError> {
         self.format.check_writable()?;
         let stage = Stage { blobs: Vec::new(), files: 0, bytes: 0, claimed: HashSet::new() };
         // A quarter: a second batch fills while one is synced, and the caller has files open too.
@@ -90,6 +107,7 @@ impl<D: Disk> Store<D> {
             flushing: Mutex::new(()),
             files_max: limit.clamp(1, BATCH_FILES_MAX),
             new_bytes: AtomicU64::new(0),
+            is_rehearsal,
         })
     }
 }
@@ -154,14 +172,14 @@ impl<D: Disk> Addition<'_, D> {
         self.new_bytes.load(Ordering::Relaxed)
     }
 
-    /// Stores the object, makes everything durable, then visible. Every blob that the tree names
-    /// must be there, from this addition or before.
+    /// Stores the object, makes everything durable, then visible, and answers with the object as
+    /// the store has it. Every blob that the tree names must be there, from now or from before.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`], [`StoreError::Limit`]; [`StoreError::Damaged`] naming a blob that is
     /// not there, or is there with another length.
-    pub fn finish(self, tree: TreeBuilder) -> Result<ObjectId, StoreError> {
+    pub fn finish(self, tree: TreeBuilder) -> Result<Arc<Tree>, StoreError> {
         self.flush()?;
         let store = self.store;
         let (id, bytes) = tree.encode()?;
@@ -171,8 +189,12 @@ impl<D: Disk> Addition<'_, D> {
             return Err(StoreError::Limit { what, limit: OBJECT_LEN_MAX });
         }
         let path = path::object(&id);
-        let temp =
-            if store.is_there(&path, len)? { None } else { Some(store.write_temp(&path, &bytes)?) };
+        let is_there = store.is_there(&path, len)?;
+        if self.is_rehearsal {
+            let made = || Tree::decode(id, bytes).map(Arc::new);
+            return if is_there { store.object(&id) } else { made() };
+        }
+        let temp = if is_there { None } else { Some(store.write_temp(&path, &bytes)?) };
         self.check_blobs(&Tree::decode(id, bytes)?)?;
         // The content of the object, and the names of the blobs.
         store.sync_all()?;
@@ -185,7 +207,7 @@ impl<D: Disk> Addition<'_, D> {
         for dir in path.ancestors().skip(1).take(2) {
             store.sync_dir(dir)?;
         }
-        Ok(id)
+        store.object(&id)
     }
 
     /// Stages the content that `write` makes, unless it is staged or stored already.
@@ -214,6 +236,10 @@ impl<D: Disk> Addition<'_, D> {
         let outboard_there =
             outboard.is_empty() || self.store.is_there(&outboard_path, outboard.len() as u64)?;
         if outboard_there && self.store.is_there(&path::blob(id), *len)? {
+            return Ok(());
+        }
+        if self.is_rehearsal {
+            self.new_bytes.fetch_add(*len, Ordering::Relaxed);
             return Ok(());
         }
         let temp = write()?;

@@ -196,6 +196,21 @@ impl<D: Disk> Store<D> {
         self.index_note.lock().clone()
     }
 
+    /// Whether a record of this release can be written, and is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OtherContent`]; [`StoreError::Damaged`] when the record that is there is;
+    /// [`StoreError::Limit`]; [`StoreError::Io`].
+    pub fn is_new(&self, release: &Release) -> Result<bool, StoreError> {
+        encode(release)?;
+        match record_of(&self.disk, &path::release(&release.id)?)? {
+            Some(present) if is_same(&present, release) => Ok(false),
+            Some(_) => Err(StoreError::OtherContent { id: Box::new(release.id.clone()) }),
+            None => Ok(true),
+        }
+    }
+
     /// Makes a release record durable and visible; the same again is fine and answers `false`,
     /// whatever its origin.
     ///
@@ -208,18 +223,14 @@ impl<D: Disk> Store<D> {
         let bytes = encode(release)?;
         self.object(&release.object)?;
         let dir = path::package(&release.id.name);
-        let is_new = match record_of(&self.disk, &path)? {
-            Some(present) if is_same(&present, release) => false,
-            Some(_) => return Err(StoreError::OtherContent { id: Box::new(release.id.clone()) }),
-            None => {
-                let temp = self.write_temp(&path, &bytes)?;
-                self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
-                if !self.link(&temp, &path)? {
-                    return Err(damaged(&self.disk, &path, "it is not a regular file"));
-                }
-                true
+        let is_new = self.is_new(release)?;
+        if is_new {
+            let temp = self.write_temp(&path, &bytes)?;
+            self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
+            if !self.link(&temp, &path)? {
+                return Err(damaged(&self.disk, &path, "it is not a regular file"));
             }
-        };
+        }
         // Also when it was there: whoever wrote it may not have come this far.
         let synced = self.sync_dir(&dir).and_then(|()| self.sync_dir(Path::new(path::RELEASES)));
         synced.inspect_err(|_| {

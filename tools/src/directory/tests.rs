@@ -294,7 +294,7 @@ fn times_are_whole_seconds_and_clamped() {
     source.file("old", b"", 0o644);
     source.mtime("old", Duration::from_secs(5));
     expect(&source.tree(), &[("new", "file 0 2000000000"), ("old", "file 0 5")]);
-    let options = DirectoryOptions { epoch: Some(1_000), public: false };
+    let options = DirectoryOptions { epoch: Some(1_000), ..DirectoryOptions::default() };
     let clamped = tree(source.read(&options).unwrap());
     expect(&clamped, &[("new", "file 0 1000"), ("old", "file 0 5")]);
 }
