@@ -115,10 +115,16 @@ pub enum DirectoryError {
     Store(#[from] StoreError),
 }
 
-/// Progress of an addition: files and bytes done; totals are not known before the end.
+/// Progress of an addition. Called from any thread.
 pub trait Progress: Sync {
-    /// Called after each file, from any thread.
-    fn file(&self, bytes: u64);
+    /// Whether anybody looks. For nobody, the source is not gone through beforehand.
+    fn is_watched(&self) -> bool;
+    /// What there is to read: files, each once however many names it has, and bytes in them.
+    fn total(&self, files: u64, bytes: u64);
+    /// So many more bytes are done.
+    fn bytes(&self, bytes: u64);
+    /// One more file is done.
+    fn file(&self);
 }
 
 /// Adds the tree at `source` to the store.
@@ -137,7 +143,14 @@ pub fn add<D: Disk>(
     progress: &dyn Progress,
 ) -> Result<Added, DirectoryError> {
     let addition = if options.dry_run { store.rehearse()? } else { store.add()? };
-    let keep = |file: &File, len: u64, path: &Path| addition.file(file, len, path);
+    if progress.is_watched() {
+        let sizes = read::Sizes::default();
+        walk::walk(source, options, &sizes)?;
+        progress.total(sizes.files.into_inner(), sizes.bytes.into_inner());
+    }
+    let keep = |file: &File, len: u64, path: &Path| {
+        addition.file(file, len, path, &|bytes| progress.bytes(bytes))
+    };
     let found = walk::walk(source, options, &read::Reader { source, keep: &keep, progress })?;
     let new_bytes = addition.new_bytes();
     let object = addition.finish(found.tree)?;

@@ -5,6 +5,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use store_fs::{Node, OsDisk, Prefix, SimDisk, Store, StoreError};
@@ -13,7 +15,12 @@ use tools::directory::{Added, DirectoryError, DirectoryOptions, Progress, add};
 struct Quiet;
 
 impl Progress for Quiet {
-    fn file(&self, _bytes: u64) {}
+    fn is_watched(&self) -> bool {
+        false
+    }
+    fn total(&self, _files: u64, _bytes: u64) {}
+    fn bytes(&self, _bytes: u64) {}
+    fn file(&self) {}
 }
 
 fn store_in(temp: &Path, name: &str) -> Store<OsDisk> {
@@ -89,6 +96,54 @@ fn the_same_again_is_the_same_object_and_adds_nothing() {
     assert_eq!((again.bytes, again.new_bytes), (first.bytes, 0));
     let elsewhere = add_to(&store_in(temp.path(), "other"), &source).unwrap();
     assert_eq!(elsewhere.object.id(), first.object.id());
+}
+
+/// Everything that progress was told.
+#[derive(Default)]
+struct Told {
+    total: Mutex<(u64, u64)>,
+    bytes: Mutex<Vec<u64>>,
+    files: AtomicU64,
+}
+
+impl Progress for Told {
+    fn is_watched(&self) -> bool {
+        true
+    }
+    fn total(&self, files: u64, bytes: u64) {
+        *self.total.lock().unwrap() = (files, bytes);
+    }
+    fn bytes(&self, bytes: u64) {
+        self.bytes.lock().unwrap().push(bytes);
+    }
+    fn file(&self) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The total is known before, and reached exactly; a large file is told of piece by piece.
+#[test]
+fn progress_comes_to_the_total_and_stops_nowhere() {
+    const LARGE: u64 = 20 * 1024 * 1024;
+    let temp = tempfile::tempdir().unwrap();
+    let store = store_in(temp.path(), "store");
+    let source = source_in(temp.path());
+    put(&source.join("lib/large"), b"", 0o644);
+    let large = fs::File::options().write(true).open(source.join("lib/large")).unwrap();
+    large.set_len(LARGE).unwrap();
+    fs::hard_link(source.join("lib/large"), source.join("lib/large-too")).unwrap();
+    // The first time it is copied, then it is there; a dry run reads it once.
+    for (dry_run, pieces) in [(true, 20), (false, 40), (false, 20)] {
+        let options = DirectoryOptions { dry_run, ..DirectoryOptions::default() };
+        let told = Told::default();
+        let added = add(&store, &source, &options, &told).unwrap();
+        let (files, bytes) = told.total.into_inner().unwrap();
+        assert_eq!((files, told.files.into_inner()), (added.files - 1, added.files - 1));
+        assert_eq!(bytes, added.bytes - LARGE, "a file of two names is read once");
+        let parts = told.bytes.into_inner().unwrap();
+        assert_eq!(parts.iter().sum::<u64>(), bytes);
+        assert!(parts.len() >= pieces, "{} parts", parts.len());
+    }
 }
 
 /// A dry run says what an addition says, on a disk that it does not change.

@@ -13,6 +13,7 @@
 //! with what is there. Of a blob that is there only the length is checked; its content is verified
 //! by every read and by `fsck`.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -114,25 +115,43 @@ impl<D: Disk> Store<D> {
 
 impl<D: Disk> Addition<'_, D> {
     /// Stores the content of a file, from its beginning, by reflink where the disk can. The file
-    /// must be `len` bytes long.
+    /// must be `len` bytes long; `tell` hears, again and again, how many more of them are done.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`]; [`StoreError::Damaged`] with the path `source` when the length is
     /// another or the file changes meanwhile.
-    pub fn file(&self, file: &File, len: u64, source: &Path) -> Result<BlobId, StoreError> {
+    pub fn file(
+        &self,
+        file: &File,
+        len: u64,
+        source: &Path,
+        tell: &dyn Fn(u64),
+    ) -> Result<BlobId, StoreError> {
         if len <= WHOLE_LEN_MAX {
-            return self.bytes(&read_whole(file, len, source)?);
+            let id = self.bytes(&read_whole(file, len, source)?)?;
+            tell(len);
+            return Ok(id);
         }
-        let reading = |error| reading(source, error);
-        let digest = hash_pieces(len, |at, piece| read_piece(file, at, piece).map_err(reading))?
-            .ok_or_else(|| changed(source))?;
+        // It is read to be named, and again to be copied: each time counts for its share.
+        let times = if self.is_rehearsal { 1 } else { 2 };
+        let told = Cell::new(0);
+        let share = |count: usize| {
+            let share = count as u64 / times;
+            told.set(told.get() + share);
+            tell(share);
+            count
+        };
+        let read = |at, piece: &mut [u8]| {
+            read_piece(file, at, piece).map(share).map_err(|error| reading(source, error))
+        };
+        let digest = hash_pieces(len, read)?.ok_or_else(|| changed(source))?;
         self.once(&digest, || {
             let path = path::blob(&digest.id);
             let mut temp = self.temp(&path)?;
             if self.reflinked(&mut temp, &path, file)? {
                 let copy = hash_pieces(len, |at, piece| {
-                    let read = self.store.disk.read_temp(&temp, at, piece);
+                    let read = self.store.disk.read_temp(&temp, at, piece).map(share);
                     read.map_err(|error| self.store.io("reading", &path, error))
                 })?;
                 return if copy.as_ref() == Some(&digest) {
@@ -142,12 +161,14 @@ impl<D: Disk> Addition<'_, D> {
                 };
             }
             let copy = hash_pieces(len, |at, piece| {
-                let count = read_piece(file, at, piece).map_err(reading)?;
+                let count = read(at, piece)?;
                 self.write(&mut temp, &path, &piece[..count])?;
                 Ok(count)
             })?;
             if copy.as_ref() == Some(&digest) { Ok(temp) } else { Err(changed(source)) }
         })?;
+        // All that was not read again, since it is there.
+        tell(len.saturating_sub(told.get()));
         Ok(digest.id)
     }
 

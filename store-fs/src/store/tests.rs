@@ -232,9 +232,12 @@ fn a_large_file_is_copied_and_verified<B: Bed>(bed: &B) {
     file.write_all(&bytes).unwrap();
     file.seek(std::io::SeekFrom::Start(100)).unwrap();
     let addition = store.add().unwrap();
-    let blob = addition.file(&file, bytes.len() as u64, Path::new("source")).unwrap();
+    let blob = addition.file(&file, bytes.len() as u64, Path::new("source"), &|_| {}).unwrap();
     assert_eq!(blob, crate::digest::digest(&bytes).id);
-    assert_eq!(addition.file(&file, bytes.len() as u64, Path::new("source")).unwrap(), blob);
+    assert_eq!(
+        addition.file(&file, bytes.len() as u64, Path::new("source"), &|_| {}).unwrap(),
+        blob
+    );
     let mut tree = TreeBuilder::new();
     tree.file(b"lib/file", blob, bytes.len() as u64, 0, true).unwrap();
     let id = addition.finish(tree).unwrap().id();
@@ -248,7 +251,7 @@ fn a_file_of_another_length_is_refused<B: Bed>(bed: &B) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content(len)).unwrap();
         for wrong in [len - 1, len + 1] {
-            let result = addition.file(&file, wrong as u64, Path::new("a/source"));
+            let result = addition.file(&file, wrong as u64, Path::new("a/source"), &|_| {});
             is_damaged(result, Path::new("a/source"));
         }
     }
@@ -504,7 +507,7 @@ fn holes_stay_holes() {
         source.seek(std::io::SeekFrom::Start(len / 2)).unwrap();
         source.write_all(b"in the middle").unwrap();
         let addition = store.add().unwrap();
-        let blob = addition.file(&source, len, Path::new("source")).unwrap();
+        let blob = addition.file(&source, len, Path::new("source"), &|_| {}).unwrap();
         addition.finish(TreeBuilder::new()).unwrap();
         let stored = std::fs::metadata(store.disk().root().join(path::blob(&blob))).unwrap();
         assert_eq!(stored.len(), len);
