@@ -75,7 +75,7 @@ fn object<D: Disk>(store: &Store<D>, files: usize) -> ObjectId {
         let path = format!("{FILES_DIR}/file-{number:05}");
         tree.file(path.as_bytes(), blob, content.len() as u64, 1, false).expect("a good path");
     }
-    addition.finish(tree).expect("a good tree")
+    addition.finish(tree).expect("a good tree").id()
 }
 
 fn child<D: Disk>(fs: &DynFs<D>, parent: Ino, name: &str) -> Ino {

@@ -196,7 +196,7 @@ impl<D: Disk> Engine<D> {
         show: Box<dyn Show>,
         host: Arch,
     ) -> Result<Self, EngineError> {
-        let state = State::load(&store, &host)?;
+        let state = State::load_to_write(&store, &writer, &host)?;
         state.whole()?;
         Ok(Self::over(state, store, writer, show, host))
     }
@@ -226,7 +226,7 @@ impl<D: Disk> Engine<D> {
         show: Box<dyn Show>,
         host: Arch,
     ) -> Result<Self, EngineError> {
-        let state = State::load(&store, &host)?;
+        let state = State::load_to_write(&store, &writer, &host)?;
         Ok(Self::over(state, store, writer, show, host))
     }
 
@@ -265,11 +265,13 @@ impl<D: Disk> Engine<D> {
         {
             return Ok(done);
         }
-        match edit {
-            Edit::Publish { release } => self.publish(&mut inner, release),
-            Edit::Remove { releases } => self.remove(&mut inner, releases, by.again),
-            selecting => self.switch(&mut inner, selecting, by),
-        }
+        let done = match edit {
+            Edit::Publish { release } => self.publish(&mut inner, release)?,
+            Edit::Remove { releases } => self.remove(&mut inner, releases, by.again)?,
+            selecting => return self.switch(&mut inner, selecting, by),
+        };
+        self.renew_index(&inner);
+        Ok(done)
     }
 
     /// What became of an earlier edit of the selections; `None` when it was not carried out.
@@ -319,7 +321,7 @@ impl<D: Disk> Engine<D> {
         if !inner.stale {
             return Ok(());
         }
-        let state = State::load(&self.store, &self.host)?;
+        let state = State::load_to_write(&self.store, &inner.writer, &self.host)?;
         state.whole()?;
         inner.state = state;
         inner.view = Arc::new(View::compile(&inner.state.current.system, &inner.state.catalog));

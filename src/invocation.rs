@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use resolver::{PackageName, Spec};
-use store_fs::{OsDisk, Store, StoreError};
+use store_fs::{Disk, OsDisk, Prefix, SimDisk, Store, StoreError};
 
 use crate::client;
 use crate::engine::State;
@@ -83,22 +83,26 @@ impl Invocation {
         if let Some(store) = self.find(prefix)? {
             return Ok(store);
         }
-        let prefix = match prefix {
-            Some(prefix) => prefix.to_owned(),
-            None => host::default_prefix()?,
-        };
-        let prefix = store_fs::Prefix::new(&prefix).map_err(|error| {
-            let reason = match error {
-                StoreError::Damaged { reason, .. } => reason,
-                other => other.to_string(),
-            };
-            CommandError::usage(format!("{}: {reason}", prefix.display()))
-                .hint("a prefix is an absolute path without colon and white space, like /dyn")
-        })?;
+        let prefix = new_prefix(prefix)?;
         let store = Store::create(OsDisk::create(&self.store)?, &prefix)?;
         // The store's path may have led through symlinks that did not exist before.
         self.store = absolute(&self.store)?;
         Ok(Arc::new(store))
+    }
+
+    /// An empty store in memory, for a dry run where there is none: it stands for the one that
+    /// would be made.
+    ///
+    /// # Errors
+    ///
+    /// As [`Invocation::open_or_create`].
+    pub(crate) fn imagine(&self, prefix: Option<&Path>) -> Result<Store<SimDisk>, CommandError> {
+        let prefix = new_prefix(prefix)?;
+        match OsDisk::open(&self.store) {
+            Err(StoreError::Absent { .. }) => {}
+            disk => drop(Store::is_vacant(&disk?)?),
+        }
+        Ok(Store::create(SimDisk::default(), &prefix)?)
     }
 
     /// Reads the state of the store.
@@ -106,7 +110,7 @@ impl Invocation {
     /// # Errors
     ///
     /// That of the store.
-    pub(crate) fn state(&self, store: &Store<OsDisk>) -> Result<State, CommandError> {
+    pub(crate) fn state<D: Disk>(&self, store: &Store<D>) -> Result<State, CommandError> {
         Ok(State::load(store, &host::arch())?)
     }
 
@@ -127,12 +131,19 @@ impl Invocation {
     }
 
     /// What an edit would do. Needs no daemon and no lock, since it only reads.
-    fn rehearse(&self, store: &Store<OsDisk>, edit: &Edit) -> Result<Done, CommandError> {
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub(crate) fn rehearse<D: Disk>(
+        &self,
+        store: &Store<D>,
+        edit: &Edit,
+    ) -> Result<Done, CommandError> {
         let mut state = self.state(store)?;
         match edit {
             Edit::Publish { release } => {
-                let mut catalog = resolver::Catalog::clone(&state.catalog);
-                let new = catalog.insert(Arc::new(release.as_ref().clone()))?;
+                let new = state.check_publishable(store, release)?;
                 Ok(Done::Published { release: release.id.clone(), new, unshown: None })
             }
             Edit::Remove { releases } => {
@@ -166,6 +177,22 @@ impl Invocation {
         }
         Err(newest.into())
     }
+}
+
+/// The prefix of a new store: as asked for, or the default one.
+fn new_prefix(wanted: Option<&Path>) -> Result<Prefix, CommandError> {
+    let prefix = match wanted {
+        Some(prefix) => prefix.to_owned(),
+        None => host::default_prefix()?,
+    };
+    Prefix::new(&prefix).map_err(|error| {
+        let reason = match error {
+            StoreError::Damaged { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        CommandError::usage(format!("{}: {reason}", prefix.display()))
+            .hint("a prefix is an absolute path without colon and white space, like /dyn")
+    })
 }
 
 /// Names damaged files of the store.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::{CommandError, Kind};
@@ -25,6 +25,9 @@ const NOTE: Style = AnsiColor::Yellow.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
 /// For what is selected.
 const SELECTED: Style = AnsiColor::Green.on_default().bold();
+
+/// A bar of bytes.
+const BAR: &str = "{msg} [{wide_bar}] {bytes} of {total_bytes}, {eta} left";
 
 /// Standard output and standard error of one command.
 #[derive(Debug)]
@@ -177,16 +180,16 @@ pub(crate) struct Progress {
     started: Stopwatch,
     what: &'static str,
     files: AtomicU64,
-    bytes: AtomicU64,
+    files_total: AtomicU64,
 }
 
 impl Progress {
     fn new(what: &'static str, draw: bool) -> Self {
         let bar = ProgressBar::hidden();
         bar.set_style(ProgressStyle::default_spinner());
-        let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (files, files_total) = (AtomicU64::new(0), AtomicU64::new(0));
         let after = host::progress_after();
-        Self { bar, draw, after, started: Stopwatch::start(), what, files, bytes }
+        Self { bar, draw, after, started: Stopwatch::start(), what, files, files_total }
     }
 
     /// `done` of `total` are done; a total of 0 is not known.
@@ -195,6 +198,18 @@ impl Progress {
             let of = if total > 0 { format!(" of {total}") } else { String::new() };
             self.bar.set_message(format!("{} {done}{of}", self.what));
             self.bar.tick();
+        }
+    }
+
+    /// Draws how many files and bytes are done.
+    fn redraw(&self) {
+        if self.appears() {
+            // What is done is still to be made durable.
+            let is_done = self.bar.length().is_some_and(|bytes| self.bar.position() >= bytes);
+            let what = if is_done { "finishing" } else { self.what };
+            let files = self.files.load(Ordering::Relaxed);
+            let total = render::count(self.files_total.load(Ordering::Relaxed), "file");
+            self.bar.set_message(format!("{what} {files} of {total}"));
         }
     }
 
@@ -216,17 +231,28 @@ impl Progress {
 }
 
 impl tools::directory::Progress for Progress {
-    fn file(&self, bytes: u64) {
-        let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
-        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if self.appears() {
-            self.bar.set_message(format!(
-                "{} {}, {}",
-                self.what,
-                render::count(files, "file"),
-                HumanBytes(bytes)
-            ));
-            self.bar.tick();
+    fn is_watched(&self) -> bool {
+        self.draw
+    }
+
+    fn total(&self, files: u64, bytes: u64) {
+        self.files_total.store(files, Ordering::Relaxed);
+        let style = ProgressStyle::with_template(BAR).expect("the template is well-formed");
+        self.bar.set_style(style.progress_chars("=> "));
+        self.bar.set_length(bytes);
+    }
+
+    fn bytes(&self, bytes: u64) {
+        if self.draw {
+            self.bar.inc(bytes);
+            self.redraw();
+        }
+    }
+
+    fn file(&self) {
+        if self.draw {
+            self.files.fetch_add(1, Ordering::Relaxed);
+            self.redraw();
         }
     }
 }

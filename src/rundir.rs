@@ -8,9 +8,10 @@
 //! ```
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
+use store_fs::disk::create_public_dir;
 use store_fs::store::RUN_DIR;
 
 /// Name of the claim.
@@ -53,8 +54,5 @@ pub(crate) fn log(store: &Path) -> PathBuf {
 ///
 /// The operating system's.
 pub(crate) fn make(store: &Path) -> io::Result<()> {
-    match std::fs::DirBuilder::new().mode(0o755).create(path(store)) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
+    create_public_dir(CWD, &path(store)).map(drop)
 }

@@ -91,7 +91,7 @@ fn object<D: Disk>(store: &Store<D>, number: usize, turn: usize) -> resolver::Ob
     let mut tree = TreeBuilder::new();
     let size = content.len() as u64;
     tree.file(VERSION_FILE.as_bytes(), blob, size, 1, false).expect("a good path");
-    addition.finish(tree).expect("a small tree")
+    addition.finish(tree).expect("a small tree").id()
 }
 
 /// What that file holds.

@@ -8,7 +8,7 @@ use resolver::{
 };
 use serde::Serialize;
 use store_fs::object::ROOT_ENTRY;
-use store_fs::{Node, OsDisk, Store};
+use store_fs::{Disk, Node, Store};
 use tools::directory::{self, Added, DirectoryOptions};
 
 use super::change;
@@ -56,26 +56,43 @@ struct Dropped {
 pub(super) fn run(run: &mut Invocation, arguments: &cli::Add) -> Result<(), CommandError> {
     let wanted = validate(arguments)?;
     let source = source::find(&run.store, &arguments.directory)?;
-    if run.dry_run {
-        return rehearse(run, &wanted, &source, arguments.prefix.as_deref());
-    }
     let prefix = arguments.prefix.as_deref();
+    let (epoch, public, dry_run) = (arguments.epoch, arguments.public, run.dry_run);
+    let options = DirectoryOptions { epoch, public, dry_run };
+    if dry_run && run.find(prefix)?.is_none() {
+        let store = run.imagine(prefix)?;
+        let (release, added) = read(run, &store, wanted, &source, &options)?;
+        let done = run.rehearse(&store, &publish(&release))?;
+        report(run, &release, &added, done)?;
+        run.report.note(&format!("would make the store {}", run.store.display()));
+        return Ok(());
+    }
     let store = run.open_or_create(prefix)?;
     source::outside(&source, &run.store, "the store")?;
     host::writable(&run.store)?;
-    let options = DirectoryOptions { epoch: arguments.epoch, public: arguments.public };
+    let (release, added) = read(run, &store, wanted, &source, &options)?;
+    let done = run.submit(&store, &publish(&release))?.done;
+    report(run, &release, &added, done)
+}
+
+/// Reads the source into the store, or in a dry run as if.
+fn read<D: Disk>(
+    run: &Invocation,
+    store: &Store<D>,
+    wanted: Wanted,
+    source: &Path,
+    options: &DirectoryOptions,
+) -> Result<(Release, Added), CommandError> {
     let progress = run.report.progress("adding");
-    let added = directory::add(&store, &source, &options, &progress);
+    let added = directory::add(store, source, options, &progress);
     progress.finish();
     let added = added?;
-    let release = release(run, &store, wanted, &source, &added)?;
-    let edit = Edit::Publish { release: Box::new(release.clone()) };
-    let carried = run.submit(&store, &edit)?;
-    let Done::Published { new, unshown, .. } = carried.done else {
-        return Err(CommandError::new(Kind::Failed, "the answer is not about adding"));
-    };
-    report(run, &release, &added, new)?;
-    change::shown(unshown.as_deref())
+    let release = release(run, store, wanted, source, &added)?;
+    Ok((release, added))
+}
+
+fn publish(release: &Release) -> Edit {
+    Edit::Publish { release: Box::new(release.clone()) }
 }
 
 fn validate(arguments: &cli::Add) -> Result<Wanted, CommandError> {
@@ -100,64 +117,10 @@ fn validate(arguments: &cli::Add) -> Result<Wanted, CommandError> {
     })
 }
 
-fn rehearse(
-    run: &mut Invocation,
-    wanted: &Wanted,
-    source: &Path,
-    prefix: Option<&Path>,
-) -> Result<(), CommandError> {
-    let store = run.find(prefix)?;
-    let is_it = |release: &ReleaseId| {
-        release.version == wanted.version
-            && release.variants == wanted.variants
-            && wanted.arch.as_ref().is_none_or(|arch| *arch == release.arch)
-    };
-    let present = match &store {
-        Some(store) => {
-            let catalog = run.state(store)?.catalog;
-            catalog.releases(&wanted.name).iter().find(|known| is_it(&known.id)).cloned()
-        }
-        None => None,
-    };
-    if run.report.wants_json() {
-        #[derive(Serialize)]
-        struct Rehearsed<'a> {
-            dry_run: bool,
-            package: &'a PackageName,
-            version: &'a Version,
-            variants: &'a Variants,
-            source: String,
-            /// A release of this name is in the store, with this object.
-            present: Option<ObjectId>,
-        }
-        let source = source.display().to_string();
-        let (package, version) = (&wanted.name, &wanted.version);
-        let variants = &wanted.variants;
-        let present = present.map(|release| release.object);
-        let document = Rehearsed { dry_run: true, package, version, variants, source, present };
-        return run.report.document(run.command, &document);
-    }
-    let variants = render::variants(&wanted.variants);
-    run.report.success(&format!(
-        "would add {} as {}@{}{variants}",
-        source.display(),
-        wanted.name,
-        wanted.version
-    ))?;
-    if let Some(release) = present {
-        let id = &release.id;
-        run.report.note(&format!("{id} is in the store: only the same content can be added"));
-    }
-    if store.is_none() {
-        run.report.note(&format!("would make the store {}", run.store.display()));
-    }
-    Ok(())
-}
-
 /// The record of what was read.
-fn release(
+fn release<D: Disk>(
     run: &Invocation,
-    store: &Store<OsDisk>,
+    store: &Store<D>,
     wanted: Wanted,
     source: &Path,
     added: &Added,
@@ -166,7 +129,7 @@ fn release(
         Some(category) => category,
         None => match run.state(store)?.catalog.category(&wanted.name) {
             Some(category) => category.clone(),
-            None => guess(store, added)?,
+            None => guess(added)?,
         },
     };
     let arch = match (wanted.arch, &added.arch) {
@@ -178,7 +141,7 @@ fn release(
     Ok(Release {
         id: ReleaseId { name, version, arch, variants },
         category,
-        object: added.object,
+        object: added.object.id(),
         needs: wanted.needs,
         provides: added.provides.clone(),
         build_ids: added.build_ids.clone(),
@@ -187,8 +150,8 @@ fn release(
 }
 
 /// `lib` for what others build against or load, else `app`.
-fn guess(store: &Store<OsDisk>, added: &Added) -> Result<Category, CommandError> {
-    let tree = store.object(&added.object)?;
+fn guess(added: &Added) -> Result<Category, CommandError> {
+    let tree = &added.object;
     let headers = tree
         .child(ROOT_ENTRY, b"include")
         .and_then(|row| tree.row(row))
@@ -201,30 +164,53 @@ fn report(
     run: &mut Invocation,
     release: &Release,
     added: &Added,
+    done: Done,
+) -> Result<(), CommandError> {
+    let Done::Published { new, unshown, .. } = done else {
+        return Err(CommandError::new(Kind::Failed, "the answer is not about adding"));
+    };
+    match run.report.wants_json() {
+        true => document(run, release, added, new)?,
+        false => text(run, release, added, new)?,
+    }
+    change::shown(unshown.as_deref())
+}
+
+fn document(
+    run: &mut Invocation,
+    release: &Release,
+    added: &Added,
     new: bool,
 ) -> Result<(), CommandError> {
-    if run.report.wants_json() {
-        let dropped = added.dropped.iter().map(|dropped| Dropped {
-            path: dropped.path.display().to_string(),
-            what: dropped.what.clone(),
-        });
-        let document = Document {
-            dry_run: false,
-            release: &release.id,
-            category: &release.category,
-            object: release.object,
-            new,
-            files: added.files,
-            bytes: added.bytes,
-            new_bytes: added.new_bytes,
-            dropped: dropped.collect(),
-        };
-        return run.report.document(run.command, &document);
-    }
+    let dropped = added.dropped.iter().map(|dropped| Dropped {
+        path: dropped.path.display().to_string(),
+        what: dropped.what.clone(),
+    });
+    let document = Document {
+        dry_run: run.dry_run,
+        release: &release.id,
+        category: &release.category,
+        object: release.object,
+        new,
+        files: added.files,
+        bytes: added.bytes,
+        new_bytes: added.new_bytes,
+        dropped: dropped.collect(),
+    };
+    run.report.document(run.command, &document)
+}
+
+fn text(
+    run: &mut Invocation,
+    release: &Release,
+    added: &Added,
+    new: bool,
+) -> Result<(), CommandError> {
     let id = &release.id;
+    let (would, was) = if run.dry_run { ("would add ", "is") } else { ("", "was") };
     let size = format!("{}, {}", render::count(added.files, "file"), render::bytes(added.bytes));
     run.report.success(&format!(
-        "{}  {}  {}/{}   {size}, {} new   object {}",
+        "{would}{}  {}  {}/{}   {size}, {} new   object {}",
         id.name,
         render::version(id),
         release.category,
@@ -233,7 +219,7 @@ fn report(
         render::short(release.object)
     ))?;
     if !new {
-        run.report.note(&format!("{id} was in the store already, with the same content"));
+        run.report.note(&format!("{id} {was} in the store already, with the same content"));
     }
     for dropped in added.dropped.iter().take(DROPPED_SHOWN) {
         run.report.note(&format!("{}: {} is not kept", dropped.path.display(), dropped.what));
@@ -241,7 +227,7 @@ fn report(
     if let Some(more) = added.dropped.len().checked_sub(DROPPED_SHOWN + 1) {
         run.report.note(&format!("and {} more attributes are not kept", more + 1));
     }
-    if new {
+    if new && !run.dry_run {
         run.report.hint(&format!("dynfs select {}", crate::error::exact(id)));
     }
     Ok(())

@@ -115,8 +115,9 @@ fn prepare(run: &mut Invocation, wanted: Option<PathBuf>) -> Result<PathBuf, Com
 
 fn rehearse(run: &Invocation, wanted: Option<PathBuf>) -> Result<PathBuf, CommandError> {
     match (wanted, OsDisk::open(&run.store).and_then(Store::open)) {
-        (Some(wanted), Err(StoreError::Absent { .. })) => Ok(wanted),
-        (None, Err(StoreError::Absent { .. })) => host::default_prefix(),
+        (wanted, Err(StoreError::Absent { .. })) => {
+            Ok(run.imagine(wanted.as_deref())?.format().prefix.as_path().to_owned())
+        }
         (wanted, store) => {
             let store = store?;
             run.state(&store)?.whole()?;

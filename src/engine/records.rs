@@ -81,6 +81,14 @@ impl<D: Disk> Engine<D> {
         Ok(Done::Removed { releases: releases.to_vec(), unshown: self.tell(inner) })
     }
 
+    /// Brings the index up to date for whoever reads next. That they read slower without it is no
+    /// failure of what was done.
+    pub(super) fn renew_index(&self, inner: &Inner) {
+        if let Err(error) = self.store.catalog_and_index(&inner.writer, self.host.clone()) {
+            tracing::warn!("the index was not renewed: {error}");
+        }
+    }
+
     fn promise(&self, names: &[String]) -> Result<(), EngineError> {
         self.show.promise(names).map_err(|source| {
             let path = names.first().cloned().unwrap_or_default().into();
@@ -124,6 +132,26 @@ impl super::State {
             }
         }
         Ok(())
+    }
+
+    /// Whether a release would be new to the store; refused as publishing it would be.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Catalog`], [`EngineError::Store`].
+    pub fn check_publishable<D: Disk>(
+        &self,
+        store: &store_fs::Store<D>,
+        release: &Release,
+    ) -> Result<bool, EngineError> {
+        if Catalog::clone(&self.catalog).insert(Arc::new(release.clone()))? {
+            self.check_content(store, release)?;
+        }
+        match store.is_new(release) {
+            // It would be written anew.
+            Err(StoreError::Damaged { .. }) => Ok(true),
+            is_new => Ok(is_new?),
+        }
     }
 
     /// Refuses when a kept generation selects one of the releases.

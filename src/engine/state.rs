@@ -13,7 +13,7 @@ use resolver::{
     Action, Arch, Catalog, Cause, Generation, GenerationNumber, Note, Plan, Refusal, ReleaseId,
     Request, Selections, Timestamp, plan,
 };
-use store_fs::{Disk, Store, StoreError};
+use store_fs::{Disk, Store, StoreError, Writer};
 
 use super::{EngineError, Numbers};
 use crate::protocol::Edit;
@@ -85,7 +85,27 @@ impl State {
     ///
     /// [`StoreError::Io`]; [`StoreError::NewerFormat`].
     pub fn load<D: Disk>(store: &Store<D>, host: &Arch) -> Result<Self, StoreError> {
-        let (catalog, damaged) = store.catalog(host.clone())?;
+        Self::beside(store, store.catalog(host.clone())?)
+    }
+
+    /// The same for the writer, who brings the index up to date.
+    ///
+    /// # Errors
+    ///
+    /// As [`State::load`].
+    pub(super) fn load_to_write<D: Disk>(
+        store: &Store<D>,
+        writer: &Writer,
+        host: &Arch,
+    ) -> Result<Self, StoreError> {
+        Self::beside(store, store.catalog_and_index(writer, host.clone())?)
+    }
+
+    /// Reads the rest.
+    fn beside<D: Disk>(
+        store: &Store<D>,
+        (catalog, damaged): (Catalog, Vec<StoreError>),
+    ) -> Result<Self, StoreError> {
         let (current, newest_damaged) = match store.newest() {
             Ok(newest) => (newest.unwrap_or_else(|| blank(GenerationNumber(0))), None),
             Err(StoreError::Damaged { path, reason }) => {

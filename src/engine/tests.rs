@@ -46,7 +46,7 @@ fn engine(broken: bool) -> (Engine<SimDisk>, Log) {
 
 /// An edit that publishes `a@<version>` with an empty tree.
 fn publish(engine: &Engine<SimDisk>, version: &str) -> Edit {
-    let object = engine.store.add().unwrap().finish(TreeBuilder::new()).unwrap();
+    let object = engine.store.add().unwrap().finish(TreeBuilder::new()).unwrap().id();
     let id = ReleaseId {
         name: PackageName::new("a").unwrap(),
         version: version.parse().unwrap(),
@@ -88,6 +88,29 @@ fn durable_before_visible_and_promised_before_durable() {
     engine.edit(&select("a"), &by('1', false)).unwrap();
     assert_eq!(*log.lock(), ["promise lib/a@1 of 0", "show 0 of 0, 1", "show 1 of 1, 1"]);
     assert_eq!(engine.shown().generation, GenerationNumber(1));
+}
+
+/// Who reads after a change does not read every record again.
+#[test]
+fn the_index_knows_what_was_added_and_removed() {
+    let (engine, _) = engine(false);
+    let disk = engine.store.disk();
+    for version in ["1", "2"] {
+        engine.edit(&publish(&engine, version), &by('0', false)).unwrap();
+    }
+    let Edit::Publish { release } = publish(&engine, "1") else { unreachable!("as made") };
+    engine.edit(&Edit::Remove { releases: vec![release.id] }, &by('1', false)).unwrap();
+    let operations = |read: &dyn Fn()| {
+        let before = disk.operations();
+        read();
+        disk.operations() - before
+    };
+    let indexed = operations(&|| drop(engine.store.catalog(host()).unwrap()));
+    let from_files = operations(&|| drop(engine.store.catalog_from_files(host()).unwrap()));
+    // To open, measure and read: the index, or the one record.
+    assert_eq!(indexed, from_files);
+    disk.remove(Path::new("index.redb")).unwrap();
+    assert!(operations(&|| drop(engine.store.catalog(host()).unwrap())) > indexed);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io;
 
 use resolver::catalog::CatalogError;
 use resolver::{NameError, PackageName, Refusal, ReleaseId, SpecError, VersionError};
+use rustix::io::Errno;
 use store_fs::StoreError;
 use tools::directory::DirectoryError;
 
@@ -119,6 +120,15 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// What helps when no more files can be opened: by this process, or on the whole machine.
+fn too_many_files(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::MFILE => Some("raise the limit on open files with ulimit -n, and try again"),
+        Errno::NFILE => Some("end what has many files open, or raise sysctl fs.file-max"),
+        _ => None,
+    }
+}
+
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         let (kind, hint) = match &error {
@@ -126,12 +136,16 @@ impl From<StoreError> for CommandError {
                 Kind::NotFound,
                 "dynfs add DIR --name NAME --version VERSION makes one; --store names another",
             ),
+            StoreError::NotDirectory { .. } => (Kind::Usage, "give a directory as --store DIR"),
+            StoreError::Occupied { .. } => {
+                (Kind::Refused, "give a new or an empty directory as --store DIR")
+            }
             StoreError::Io { source, .. } => match Kind::of_io(source) {
                 Kind::Permission => (Kind::Permission, CommandError::way_in(source)),
                 _ if is_full(source) => {
                     (Kind::Failed, "free some space and try again; the state is as it was")
                 }
-                kind => (kind, "dynfs fsck"),
+                kind => (kind, too_many_files(source).unwrap_or("dynfs fsck")),
             },
             StoreError::Damaged { .. } | StoreError::NoObject { .. } => {
                 (Kind::Integrity, "dynfs fsck names everything that is wrong")
@@ -165,7 +179,10 @@ impl From<DirectoryError> for CommandError {
             }
             DirectoryError::Io { ref source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => (Kind::NotFound, "check the path"),
-                _ => (Kind::of_io(source), "check the path and its permissions"),
+                _ => (
+                    Kind::of_io(source),
+                    too_many_files(source).unwrap_or("check the path and its permissions"),
+                ),
             },
             _ => (Kind::Failed, "check the directory"),
         };

@@ -16,7 +16,9 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-pub use os::{OsDisk, OsFile, OsTemp};
+use rustix::process::Pid;
+
+pub use os::{OsDisk, OsFile, OsTemp, create_public_dir};
 pub use sim::{Loss, SimDisk, SimFile, SimTemp};
 
 /// The directory for temporary files on file systems that have no nameless ones.
@@ -42,6 +44,21 @@ pub struct Listed {
     pub name: std::ffi::OsString,
     /// What it is.
     pub kind: ListedKind,
+}
+
+impl Listed {
+    /// In [`TMP_DIR`]: the process id in the name of a temporary file that a writer may have left.
+    /// A name of another form was not written by this program.
+    fn left_by(&self) -> Option<Pid> {
+        let (pid, number) = self.name.to_str()?.split_once('-')?;
+        number.parse::<u64>().ok()?;
+        pid.parse().ok().filter(|pid: &i32| *pid > 0).and_then(Pid::from_raw)
+    }
+
+    /// In [`TMP_DIR`]: a temporary file that a writer may have left.
+    pub(crate) fn is_leftover(&self) -> bool {
+        self.kind == ListedKind::File && self.left_by().is_some()
+    }
 }
 
 /// What a name in a directory stands for.
@@ -92,7 +109,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// The directory, for messages.
     fn root(&self) -> &Path;
 
-    /// Makes a directory; `false` when it is there.
+    /// Makes a directory that everybody can look into; `false` when it is there.
     ///
     /// # Errors
     ///
@@ -147,7 +164,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// The operating system's.
     fn temp(&self) -> io::Result<Self::Temp>;
 
-    /// Appends.
+    /// Appends. Blocks of zeros may become holes, which are read as zeros and take no room.
     ///
     /// # Errors
     ///

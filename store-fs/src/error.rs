@@ -15,6 +15,20 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// What should be the directory of a store is none, or is below something that is none.
+    #[error("{} is not a directory", path.display())]
+    NotDirectory {
+        /// Where.
+        path: PathBuf,
+    },
+    /// There is no store in this directory, and something else: a store is made in an empty one.
+    #[error("{} is not empty and holds no store: {} is in it", path.display(), found.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+        /// One thing that is in it.
+        found: PathBuf,
+    },
     /// The operating system refused.
     #[error("{action} {}", path.display())]
     Io {

@@ -32,7 +32,7 @@ mod release;
 mod selection;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -40,7 +40,7 @@ use resolver::{BlobId, ObjectId};
 use rustix::io::Errno;
 
 use crate::digest::Outboard;
-use crate::disk::{Caching, Lock, Locking, TMP_DIR};
+use crate::disk::{Caching, Listed, ListedKind, Lock, Locking, TMP_DIR};
 use crate::{Disk, OsDisk, StoreError, Tree};
 
 pub use addition::Addition;
@@ -82,10 +82,10 @@ impl<D: Disk> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::OtherPrefix`], or as [`Store::open`].
+    /// [`StoreError::OtherPrefix`], [`StoreError::Occupied`], or as [`Store::open`].
     pub fn create(disk: D, prefix: &Prefix) -> Result<Self, StoreError> {
-        let present = read_file(&disk, Path::new(path::FORMAT), record::FORMAT.len_max)?;
-        if present.is_none() {
+        let is_new = Self::is_vacant(&disk)?;
+        if is_new {
             create(&disk, &Format::new(prefix.clone()))?;
         }
         let store = Self::open(disk)?;
@@ -95,10 +95,28 @@ impl<D: Disk> Store<D> {
                 given: prefix.as_path().to_owned(),
             });
         }
-        if present.is_none() {
+        if is_new {
             store.write_first_index();
         }
         Ok(store)
+    }
+
+    /// Whether a store can be made on this disk; `false` when one is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Occupied`] when something else is; [`StoreError::Io`].
+    pub fn is_vacant(disk: &D) -> Result<bool, StoreError> {
+        // Looked for first: when somebody else makes the store meanwhile, the record is there
+        // before anything that would be taken for a stranger.
+        let stranger = stranger(disk)?;
+        if read_file(disk, Path::new(path::FORMAT), record::FORMAT.len_max)?.is_some() {
+            return Ok(false);
+        }
+        match stranger {
+            Some(found) => Err(StoreError::Occupied { path: disk.root().to_owned(), found }),
+            None => Ok(true),
+        }
     }
 
     /// Opens a store. Reads the format record and nothing else.
@@ -220,6 +238,28 @@ fn create<D: Disk>(disk: &D, format: &Format) -> Result<(), StoreError> {
     // Taken: somebody else made the same store at the same time.
     disk.link(&temp, path).map_err(|error| io_error(disk, "linking", path, error))?;
     disk.sync_dir(top).map_err(|error| io_error(disk, "syncing", top, error))
+}
+
+/// Something that the creation of a store, interrupted at any moment, does not leave behind.
+fn stranger<D: Disk>(disk: &D) -> Result<Option<PathBuf>, StoreError> {
+    let list = |dir: &Path| disk.list(dir).map_err(|error| io_error(disk, "listing", dir, error));
+    for Listed { name, kind } in list(Path::new(""))? {
+        let path = PathBuf::from(name);
+        let is_ours = path.to_str().is_some_and(|name| path::DIRS.contains(&name));
+        let strange = match kind {
+            ListedKind::Dir if is_ours => list(&path)?.into_iter().next(),
+            ListedKind::Dir if path == Path::new(TMP_DIR) => {
+                list(&path)?.into_iter().find(|listed| !listed.is_leftover())
+            }
+            // Of the file system, which may be there for this store alone.
+            ListedKind::Dir if path == Path::new("lost+found") => None,
+            _ => return Ok(Some(path)),
+        };
+        if let Some(Listed { name, .. }) = strange {
+            return Ok(Some(path.join(name)));
+        }
+    }
+    Ok(None)
 }
 
 pub(crate) fn read_format<D: Disk>(disk: &D) -> Result<Format, StoreError> {

@@ -83,9 +83,13 @@ fn a_change_has_generations_and_changes() {
 fn the_other_documents() {
     let stage = Stage::new();
     stage.file("a/bin/a", "a", 0o755);
-    let rehearsed = ["-n", "add", "a", "--name", "a", "--version", "1", "--prefix", "/dyn"];
-    assert_eq!(document(&stage, &rehearsed, "dynfs.add")["dry_run"], true);
-    let added = document(&stage, &rehearsed[1..], "dynfs.add");
+    let add = ["-n", "add", "a", "--name", "a", "--version", "1", "--prefix", "/dyn"];
+    let mut rehearsed = document(&stage, &add, "dynfs.add");
+    assert_eq!(rehearsed["dry_run"], true);
+    assert!(!stage.path("store").exists());
+    let added = document(&stage, &add[1..], "dynfs.add");
+    rehearsed["dry_run"] = false.into();
+    assert_eq!(rehearsed, added);
     assert_eq!(added["new"], true);
     assert_eq!(added["release"]["version"], "1");
     assert_eq!(added["files"], 1);

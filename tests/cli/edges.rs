@@ -1,9 +1,12 @@
 //! What a transcript cannot say: locks, users, pipes, colours.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::process::{Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use dynfs::control;
@@ -74,6 +77,96 @@ fn a_store_of_another_user_is_read_and_not_written() {
         assert!(error(&output).contains("hint: "), "{}", error(&output));
     }
     assert!(stage.ok(&["history"]).starts_with("@  1 "));
+}
+
+/// Every file and directory below one, and when it was last changed.
+fn everything(below: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![below.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let Ok(seen) = std::fs::symlink_metadata(&path) else { continue };
+        if seen.is_dir() {
+            let entries = std::fs::read_dir(&path).unwrap();
+            waiting.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        found.insert(path, (seen.ino(), seen.ctime(), seen.ctime_nsec()));
+    }
+    found
+}
+
+/// Also where the index was lost, which a writer would make anew.
+#[test]
+fn who_only_reads_writes_nothing() {
+    let stage = Stage::new();
+    stage.add_packages();
+    stage.ok(&["select", "xz@5.2"]);
+    std::fs::remove_file(stage.path("store/index.redb")).unwrap();
+    let before = everything(&stage.path("store"));
+    for arguments in [
+        ["list"].as_slice(),
+        &["show", "xz"],
+        &["history"],
+        &["diff"],
+        &["status"],
+        &["fsck", "--data"],
+        &["-n", "select", "xz@5.8"],
+        &["-n", "undo"],
+        &["-n", "remove", "zlib"],
+        &["-n", "mount", "mountpoint"],
+        &["-n", "add", "xz-5.8.1", "--name", "new", "--version", "1"],
+    ] {
+        stage.run(arguments);
+        assert_eq!(everything(&stage.path("store")), before, "{arguments:?}");
+    }
+    assert!(stage.ok(&["status"]).contains("2 packages"));
+    stage.ok(&["select", "xz@5.8"]);
+    assert!(stage.path("store/index.redb").exists());
+}
+
+/// Runs a command in a shell that did something to itself before.
+fn after(stage: &Stage, preparation: &str, arguments: &[&str]) -> Output {
+    let command = stage.command(arguments);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(stage.path("")).output().unwrap()
+}
+
+#[test]
+fn a_store_can_be_read_by_everybody_whatever_the_umask_was() {
+    let stage = Stage::new();
+    stage.file("xz/bin/xz", "xz", 0o755);
+    let add = ["--store", "a/b/store", "add", "xz", "--name", "xz", "--version", "1"];
+    let output = after(&stage, "umask 077", &add);
+    assert_eq!(code(&output), 0, "{}", error(&output));
+    let mut waiting = vec![stage.path("a")];
+    let mut seen = 0;
+    while let Some(directory) = waiting.pop() {
+        let mode = std::fs::metadata(&directory).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755, "{}", directory.display());
+        let entries = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        waiting.extend(entries.filter(|path| path.is_dir()));
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen} directories");
+}
+
+#[test]
+fn too_many_open_files_are_told_from_missing_permission() {
+    let stage = Stage::new();
+    let deep: Vec<String> = (0..40).map(|depth| depth.to_string()).collect();
+    stage.file(&format!("deep/{}/file", deep.join("/")), "x", 0o644);
+    let add = ["add", "deep", "--name", "deep", "--version", "1"];
+    let output = after(&stage, "ulimit -n 32", &add);
+    assert_eq!(code(&output), 1, "{}", error(&output));
+    assert!(error(&output).contains("(os error 24)"), "{}", error(&output));
+    assert!(
+        error(&output).contains("hint: raise the limit on open files with ulimit -n"),
+        "{}",
+        error(&output)
+    );
+    stage.ok(&add);
 }
 
 #[test]

@@ -64,9 +64,26 @@ fn a_bar_is_shown_when_it_takes_long_and_wiped_away() {
     assert_eq!(left(&text), plain, "{text:?}");
     let add = ["--color", "never", "add", "xz-5.8.1", "--name", "b", "--version", "1"];
     let Some(text) = on_terminal(TEST, &stage, &add, "0") else { return };
-    assert!(text.contains("adding 1 file, "), "{text:?}");
+    assert!(text.contains("adding 1 of 2 files ["), "{text:?}");
+    assert!(text.contains(" of 10 B, "), "{text:?}");
     assert!(left(&text).starts_with("b  1  lib/b   2 files, 10 B"), "{text:?}");
     assert!(!left(&text).contains("adding"), "{text:?}");
+}
+
+#[test]
+fn a_bar_moves_inside_of_a_large_file() {
+    const TEST: &str = "a_bar_moves_inside_of_a_large_file";
+    let stage = Stage::new();
+    stage.file("large/file", "", 0o644);
+    let large = std::fs::File::options().write(true).open(stage.path("large/file")).unwrap();
+    large.set_len(24 << 20).unwrap();
+    let add = ["--color", "never", "add", "large", "--name", "large", "--version", "1"];
+    let Some(text) = on_terminal(TEST, &stage, &add, "0") else { return };
+    let drawn: Vec<&str> = text.split(" of 24.00 MiB, ").collect();
+    let done: std::collections::BTreeSet<&str> =
+        drawn[..drawn.len() - 1].iter().filter_map(|before| before.rsplit("] ").next()).collect();
+    assert!(done.len() > 5, "{text:?}");
+    assert!(left(&text).starts_with("large  1  app/large   1 file, 24.0 MiB"), "{text:?}");
 }
 
 #[test]
@@ -80,9 +97,10 @@ fn no_bar_is_shown_where_it_would_disturb() {
         (["--color", "never", "fsck"].as_slice(), "3600000"),
         (&["--color", "never", "--quiet", "fsck"], "0"),
         (&["--color", "never", "--json", "fsck"], "0"),
+        (&["--quiet", "-n", "add", "xz-5.8.1", "--name", "b", "--version", "1"], "0"),
     ] {
         let Some(text) = on_terminal(TEST, &stage, arguments, after) else { return };
-        assert!(!text.contains("checking"), "{arguments:?}: {text:?}");
+        assert!(!text.contains("checking") && !text.contains("adding"), "{arguments:?}: {text:?}");
         assert!(!text.contains(WIPE), "{arguments:?}: {text:?}");
     }
     let mut piped = stage.command(&["fsck"]);

@@ -22,9 +22,10 @@ mod walk;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use resolver::{ObjectId, Provides};
-use store_fs::{Disk, Store, StoreError};
+use resolver::Provides;
+use store_fs::{Disk, Store, StoreError, Tree};
 
 /// How to read a directory.
 #[derive(Clone, Debug, Default)]
@@ -33,13 +34,15 @@ pub struct DirectoryOptions {
     pub epoch: Option<i64>,
     /// Take also what others cannot read.
     pub public: bool,
+    /// Only find out what would become of it: everything is read, and nothing written.
+    pub dry_run: bool,
 }
 
 /// What became of a directory.
 #[derive(Clone, Debug)]
 pub struct Added {
     /// The object.
-    pub object: ObjectId,
+    pub object: Arc<Tree>,
     /// Regular files.
     pub files: u64,
     /// Bytes in them.
@@ -112,10 +115,16 @@ pub enum DirectoryError {
     Store(#[from] StoreError),
 }
 
-/// Progress of an addition: files and bytes done; totals are not known before the end.
+/// Progress of an addition. Called from any thread.
 pub trait Progress: Sync {
-    /// Called after each file, from any thread.
-    fn file(&self, bytes: u64);
+    /// Whether anybody looks. For nobody, the source is not gone through beforehand.
+    fn is_watched(&self) -> bool;
+    /// What there is to read: files, each once however many names it has, and bytes in them.
+    fn total(&self, files: u64, bytes: u64);
+    /// So many more bytes are done.
+    fn bytes(&self, bytes: u64);
+    /// One more file is done.
+    fn file(&self);
 }
 
 /// Adds the tree at `source` to the store.
@@ -133,18 +142,24 @@ pub fn add<D: Disk>(
     options: &DirectoryOptions,
     progress: &dyn Progress,
 ) -> Result<Added, DirectoryError> {
-    let addition = store.add()?;
-    let keep = |file: &File, len: u64, path: &Path| addition.file(file, len, path);
+    let addition = if options.dry_run { store.rehearse()? } else { store.add()? };
+    if progress.is_watched() {
+        let sizes = read::Sizes::default();
+        walk::walk(source, options, &sizes)?;
+        progress.total(sizes.files.into_inner(), sizes.bytes.into_inner());
+    }
+    let keep = |file: &File, len: u64, path: &Path| {
+        addition.file(file, len, path, &|bytes| progress.bytes(bytes))
+    };
     let found = walk::walk(source, options, &read::Reader { source, keep: &keep, progress })?;
     let new_bytes = addition.new_bytes();
     let object = addition.finish(found.tree)?;
-    let tree = store.object(&object)?;
     Ok(Added {
-        object,
         files: found.files,
         bytes: found.bytes,
         new_bytes,
-        provides: provides::provides(&tree, &found.elf.sonames),
+        provides: provides::provides(&object, &found.elf.sonames),
+        object,
         arch: found.elf.arch(),
         build_ids: found.elf.build_ids.into_iter().collect(),
         dropped: found.dropped,

@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::num::NonZeroU64;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{
     Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, StatxFlags, fadvise, fchmod,
-    flock, fsync, ioctl_ficlone, linkat, mkdirat, openat, renameat, statx, syncfs, unlinkat,
+    flock, fstat, fsync, ioctl_ficlone, linkat, mkdirat, openat, renameat, statx, syncfs, unlinkat,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::test_kill_process;
 
 use super::{Caching, Disk, Listed, ListedKind, Lock, Locking, Stamp, TMP_DIR};
 use crate::StoreError;
 
 /// `RWF_DONTCACHE` of Linux 6.14: read, and keep nothing in the page cache.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+/// What everybody may do with a directory of a store: look into it.
+const PUBLIC_DIR: Mode = Mode::from_raw_mode(0o755);
+/// Set-user-ID, set-group-ID and sticky.
+const SPECIAL_BITS: Mode = Mode::from_raw_mode(0o7000);
+/// A block that need not be written: where nothing is, a file is read as zeros.
+const HOLE: [u8; 4096] = [0; 4096];
 /// Most bytes of a lock file that are read: a process id in decimal.
 const PID_TEXT_LEN_MAX: u64 = 32;
 
@@ -51,6 +57,8 @@ pub struct OsDisk {
 #[derive(Debug)]
 pub struct OsTemp {
     file: File,
+    /// Bytes written so far.
+    len: u64,
     /// Its name, where it must have one, and the directory that the name is relative to.
     named: Option<(OwnedFd, PathBuf)>,
 }
@@ -73,14 +81,13 @@ impl OsDisk {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Absent`] or [`StoreError::Io`].
+    /// [`StoreError::Absent`], [`StoreError::NotDirectory`] or [`StoreError::Io`].
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = match openat(CWD, root, flags, Mode::empty()) {
             Ok(dir) => dir,
-            Err(Errno::NOENT | Errno::NOTDIR) => {
-                return Err(StoreError::Absent { path: root.to_owned() });
-            }
+            Err(Errno::NOENT) => return Err(StoreError::Absent { path: root.to_owned() }),
+            Err(Errno::NOTDIR) => return Err(StoreError::NotDirectory { path: root.to_owned() }),
             Err(errno) => return Err(io_error("opening", root, errno.into())),
         };
         Ok(Self {
@@ -91,18 +98,17 @@ impl OsDisk {
         })
     }
 
-    /// Creates the directory (mode 0755) and its parents when it is not there.
+    /// Creates the directory and its parents when they are not there, all for everybody to read.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`].
+    /// [`StoreError::NotDirectory`] or [`StoreError::Io`].
     pub fn create(root: &Path) -> Result<Self, StoreError> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(root)
-            .map_err(|source| io_error("creating", root, source))?;
+        let named = |path: &&Path| !path.as_os_str().is_empty();
+        let missing: Vec<_> = root.ancestors().filter(named).take_while(|p| !p.exists()).collect();
+        for path in missing.into_iter().rev() {
+            create_public_dir(CWD, path).map_err(|source| io_error("creating", path, source))?;
+        }
         Self::open(root)
     }
 
@@ -132,7 +138,8 @@ impl OsDisk {
         self.create_dir(Path::new(TMP_DIR))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&self.dir, &path, flags, Mode::from_raw_mode(0o600))?;
-        let temp = OsTemp { file: File::from(file), named: Some((self.dir.try_clone()?, path)) };
+        let named = Some((self.dir.try_clone()?, path));
+        let temp = OsTemp { file: File::from(file), len: 0, named };
         // Held as long as the file is open: see `sweep`.
         flock(&temp.file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(temp)
@@ -153,16 +160,21 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError 
     StoreError::Io { action, path: path.to_owned(), source }
 }
 
-/// Whether a leftover of this name belongs to a process that is no more. A name of another form
-/// was not written by this program and stays.
-fn is_of_dead(name: &OsStr) -> bool {
-    let pid = name
-        .to_str()
-        .and_then(|name| name.split_once('-'))
-        .and_then(|(pid, _)| pid.parse().ok())
-        .filter(|pid: &i32| *pid > 0)
-        .and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+/// Bytes before something else begins in `bytes`, which are to be at `offset` of a file: of whole
+/// blocks of zeros, or of what is none.
+fn run_len(offset: u64, bytes: &[u8], zeros: bool) -> usize {
+    let block_len = HOLE.len() as u64;
+    let mut len = 0;
+    while len < bytes.len() {
+        let left = block_len - (offset + len as u64) % block_len;
+        let left = usize::try_from(left).expect("at most one block");
+        let block = &bytes[len..bytes.len().min(len + left)];
+        if (*block == HOLE) != zeros {
+            break;
+        }
+        len += block.len();
+    }
+    len
 }
 
 /// Reads until the buffer is full or the file ends.
@@ -183,6 +195,27 @@ fn fill(
     Ok(done)
 }
 
+/// Makes a directory that everybody can look into, whatever the umask is; `false` when it is there.
+///
+/// # Errors
+///
+/// The operating system's.
+pub fn create_public_dir(at: impl AsFd, path: &Path) -> io::Result<bool> {
+    match mkdirat(&at, path, PUBLIC_DIR) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = openat(&at, path, flags, Mode::empty())?;
+    let mode = Mode::from_raw_mode(fstat(&dir)?.st_mode);
+    if !mode.contains(PUBLIC_DIR) {
+        // Added, since a directory may have inherited its set-group-ID bit.
+        fchmod(&dir, (mode & SPECIAL_BITS) | PUBLIC_DIR)?;
+    }
+    Ok(true)
+}
+
 impl Disk for OsDisk {
     type Temp = OsTemp;
     type File = OsFile;
@@ -192,11 +225,7 @@ impl Disk for OsDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<bool> {
-        match mkdirat(&self.dir, path, Mode::from_raw_mode(0o755)) {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
-            Err(errno) => Err(errno.into()),
-        }
+        create_public_dir(&self.dir, path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
@@ -293,7 +322,7 @@ impl Disk for OsDisk {
         if self.nameless.load(Ordering::Relaxed) {
             let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
             match openat(&self.dir, ".", flags, Mode::from_raw_mode(0o600)) {
-                Ok(file) => temp = Some(OsTemp { file: File::from(file), named: None }),
+                Ok(file) => temp = Some(OsTemp { file: File::from(file), len: 0, named: None }),
                 Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                     self.nameless.store(false, Ordering::Relaxed);
                 }
@@ -310,7 +339,18 @@ impl Disk for OsDisk {
     }
 
     fn write(&self, temp: &mut OsTemp, bytes: &[u8]) -> io::Result<()> {
-        temp.file.write_all(bytes)
+        let mut at = 0;
+        while at < bytes.len() {
+            at += run_len(temp.len + at as u64, &bytes[at..], true);
+            let data = run_len(temp.len + at as u64, &bytes[at..], false);
+            temp.file.write_all_at(&bytes[at..at + data], temp.len + at as u64)?;
+            at += data;
+        }
+        temp.len += bytes.len() as u64;
+        if bytes.ends_with(&HOLE) {
+            temp.file.set_len(temp.len)?;
+        }
+        Ok(())
     }
 
     fn reflink(&self, temp: &mut OsTemp, source: &File) -> io::Result<bool> {
@@ -391,11 +431,12 @@ impl Disk for OsDisk {
     }
 
     fn sweep(&self) -> io::Result<()> {
-        for Listed { name, kind } in self.list(Path::new(TMP_DIR))? {
-            if kind != ListedKind::File || !is_of_dead(&name) {
+        for listed in self.list(Path::new(TMP_DIR))? {
+            let Some(pid) = listed.left_by() else { continue };
+            if listed.kind != ListedKind::File || test_kill_process(pid) != Err(Errno::SRCH) {
                 continue;
             }
-            let path = Path::new(TMP_DIR).join(name);
+            let path = Path::new(TMP_DIR).join(listed.name);
             let Some(file) = self.open_file(&path)? else { continue };
             // A process id says nothing about another pid namespace; the lock does.
             if flock(&file.0, FlockOperation::NonBlockingLockExclusive).is_ok() {

@@ -17,6 +17,7 @@ on_every_disk! {
     a_link_into_no_directory_is_not_found,
     a_lock_is_held_once_and_until_it_is_dropped,
     a_stamp_tells_two_files_apart,
+    zeros_are_read_back_wherever_they_are,
 }
 
 fn put<D: Disk>(disk: &D, path: &str, bytes: &[u8]) -> bool {
@@ -132,6 +133,50 @@ fn a_stamp_tells_two_files_apart<B: Bed>(bed: &B) {
     assert_eq!(disk.stamp(Path::new("a")).unwrap().unwrap(), first);
     put(&disk, "b", b"one");
     assert_ne!(disk.stamp(Path::new("b")).unwrap().unwrap(), first);
+}
+
+fn zeros_are_read_back_wherever_they_are<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    for (number, lengths) in [
+        // Of zeros, and of something else behind them.
+        vec![(5 * 4096, 0)],
+        vec![(4095, 1), (4096, 1), (8192, 4095)],
+        vec![(0, 10), (20_000, 10), (12_000, 0)],
+        vec![(100, 4096), (4096, 4096), (4097, 0)],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let content: Vec<u8> = lengths
+            .iter()
+            .flat_map(|(zeros, others)| [vec![0; *zeros], vec![7; *others]].concat())
+            .collect();
+        for piece in [1000, 4096, 5000, 1 << 20] {
+            let mut temp = disk.temp().unwrap();
+            for part in content.chunks(piece) {
+                disk.write(&mut temp, part).unwrap();
+            }
+            let name = format!("{number}-{piece}");
+            assert!(disk.link(&temp, Path::new(&name)).unwrap());
+            assert!(get(&disk, &name).unwrap() == content, "{name}");
+        }
+    }
+}
+
+#[test]
+fn zeros_take_no_room() {
+    use std::os::unix::fs::MetadataExt;
+    let bed = OsBed::default();
+    let disk = bed.disk();
+    let mut temp = disk.temp().unwrap();
+    disk.write(&mut temp, b"beginning").unwrap();
+    for _ in 0..64 {
+        disk.write(&mut temp, &[0; 1 << 20]).unwrap();
+    }
+    assert!(disk.link(&temp, Path::new("a")).unwrap());
+    let file = fs::metadata(disk.root().join("a")).unwrap();
+    assert_eq!(file.len(), 9 + (64 << 20));
+    assert!(file.blocks() * 512 < 1 << 20, "{} blocks", file.blocks());
 }
 
 #[test]

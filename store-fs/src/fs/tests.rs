@@ -128,7 +128,7 @@ fn release(store: &Store<SimDisk>, name: &str, category: &str, version: &str) ->
             variants: [].into(),
         },
         category: Category::new(category).unwrap(),
-        object: addition.finish(tree).unwrap(),
+        object: addition.finish(tree).unwrap().id(),
         needs: Vec::new(),
         provides: Provides { commands, ..Provides::default() },
         build_ids: Vec::new(),

@@ -146,7 +146,7 @@ impl<D: Disk> Check<'_, D> {
         };
         if let Some(reason) = wrong {
             self.find("index-damaged", path, reason);
-            self.hint("delete the file: the next command writes it anew");
+            self.hint("delete the file: the next add writes it anew");
         }
     }
 }

@@ -13,14 +13,16 @@
 //! with what is there. Of a blob that is there only the length is checked; its content is verified
 //! by every read and by `fsck`.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use resolver::{BlobId, ObjectId};
+use resolver::BlobId;
 use rustix::process::{Resource, getrlimit};
 
 use super::read::outboard_len;
@@ -52,6 +54,8 @@ pub struct Addition<'a, D: Disk> {
     flushing: Mutex<()>,
     files_max: usize,
     new_bytes: AtomicU64,
+    /// It only says what would become of it, and writes nothing.
+    is_rehearsal: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +83,20 @@ impl<D: Disk> Store<D> {
     ///
     /// [`StoreError::UnknownFeatures`] when this program may only read the store.
     pub fn add(&self) -> Result<Addition<'_, D>, StoreError> {
+        self.begin(false)
+    }
+
+    /// The same, but nothing is written: everything is read, named and looked for, and refused if
+    /// an addition would refuse it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::add`].
+    pub fn rehearse(&self) -> Result<Addition<'_, D>, StoreError> {
+        self.begin(true)
+    }
+
+    fn begin(&self, is_rehearsal: bool) -> Result<Addition<'_, D>, StoreError> {
         self.format.check_writable()?;
         let stage = Stage { blobs: Vec::new(), files: 0, bytes: 0, claimed: HashSet::new() };
         // A quarter: a second batch fills while one is synced, and the caller has files open too.
@@ -90,31 +108,50 @@ impl<D: Disk> Store<D> {
             flushing: Mutex::new(()),
             files_max: limit.clamp(1, BATCH_FILES_MAX),
             new_bytes: AtomicU64::new(0),
+            is_rehearsal,
         })
     }
 }
 
 impl<D: Disk> Addition<'_, D> {
     /// Stores the content of a file, from its beginning, by reflink where the disk can. The file
-    /// must be `len` bytes long.
+    /// must be `len` bytes long; `tell` hears, again and again, how many more of them are done.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`]; [`StoreError::Damaged`] with the path `source` when the length is
     /// another or the file changes meanwhile.
-    pub fn file(&self, file: &File, len: u64, source: &Path) -> Result<BlobId, StoreError> {
+    pub fn file(
+        &self,
+        file: &File,
+        len: u64,
+        source: &Path,
+        tell: &dyn Fn(u64),
+    ) -> Result<BlobId, StoreError> {
         if len <= WHOLE_LEN_MAX {
-            return self.bytes(&read_whole(file, len, source)?);
+            let id = self.bytes(&read_whole(file, len, source)?)?;
+            tell(len);
+            return Ok(id);
         }
-        let reading = |error| reading(source, error);
-        let digest = hash_pieces(len, |at, piece| read_piece(file, at, piece).map_err(reading))?
-            .ok_or_else(|| changed(source))?;
+        // It is read to be named, and again to be copied: each time counts for its share.
+        let times = if self.is_rehearsal { 1 } else { 2 };
+        let told = Cell::new(0);
+        let share = |count: usize| {
+            let share = count as u64 / times;
+            told.set(told.get() + share);
+            tell(share);
+            count
+        };
+        let read = |at, piece: &mut [u8]| {
+            read_piece(file, at, piece).map(share).map_err(|error| reading(source, error))
+        };
+        let digest = hash_pieces(len, read)?.ok_or_else(|| changed(source))?;
         self.once(&digest, || {
             let path = path::blob(&digest.id);
             let mut temp = self.temp(&path)?;
             if self.reflinked(&mut temp, &path, file)? {
                 let copy = hash_pieces(len, |at, piece| {
-                    let read = self.store.disk.read_temp(&temp, at, piece);
+                    let read = self.store.disk.read_temp(&temp, at, piece).map(share);
                     read.map_err(|error| self.store.io("reading", &path, error))
                 })?;
                 return if copy.as_ref() == Some(&digest) {
@@ -124,12 +161,14 @@ impl<D: Disk> Addition<'_, D> {
                 };
             }
             let copy = hash_pieces(len, |at, piece| {
-                let count = read_piece(file, at, piece).map_err(reading)?;
+                let count = read(at, piece)?;
                 self.write(&mut temp, &path, &piece[..count])?;
                 Ok(count)
             })?;
             if copy.as_ref() == Some(&digest) { Ok(temp) } else { Err(changed(source)) }
         })?;
+        // All that was not read again, since it is there.
+        tell(len.saturating_sub(told.get()));
         Ok(digest.id)
     }
 
@@ -154,14 +193,14 @@ impl<D: Disk> Addition<'_, D> {
         self.new_bytes.load(Ordering::Relaxed)
     }
 
-    /// Stores the object, makes everything durable, then visible. Every blob that the tree names
-    /// must be there, from this addition or before.
+    /// Stores the object, makes everything durable, then visible, and answers with the object as
+    /// the store has it. Every blob that the tree names must be there, from now or from before.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`], [`StoreError::Limit`]; [`StoreError::Damaged`] naming a blob that is
     /// not there, or is there with another length.
-    pub fn finish(self, tree: TreeBuilder) -> Result<ObjectId, StoreError> {
+    pub fn finish(self, tree: TreeBuilder) -> Result<Arc<Tree>, StoreError> {
         self.flush()?;
         let store = self.store;
         let (id, bytes) = tree.encode()?;
@@ -171,8 +210,12 @@ impl<D: Disk> Addition<'_, D> {
             return Err(StoreError::Limit { what, limit: OBJECT_LEN_MAX });
         }
         let path = path::object(&id);
-        let temp =
-            if store.is_there(&path, len)? { None } else { Some(store.write_temp(&path, &bytes)?) };
+        let is_there = store.is_there(&path, len)?;
+        if self.is_rehearsal {
+            let made = || Tree::decode(id, bytes).map(Arc::new);
+            return if is_there { store.object(&id) } else { made() };
+        }
+        let temp = if is_there { None } else { Some(store.write_temp(&path, &bytes)?) };
         self.check_blobs(&Tree::decode(id, bytes)?)?;
         // The content of the object, and the names of the blobs.
         store.sync_all()?;
@@ -185,7 +228,7 @@ impl<D: Disk> Addition<'_, D> {
         for dir in path.ancestors().skip(1).take(2) {
             store.sync_dir(dir)?;
         }
-        Ok(id)
+        store.object(&id)
     }
 
     /// Stages the content that `write` makes, unless it is staged or stored already.
@@ -214,6 +257,10 @@ impl<D: Disk> Addition<'_, D> {
         let outboard_there =
             outboard.is_empty() || self.store.is_there(&outboard_path, outboard.len() as u64)?;
         if outboard_there && self.store.is_there(&path::blob(id), *len)? {
+            return Ok(());
+        }
+        if self.is_rehearsal {
+            self.new_bytes.fetch_add(*len, Ordering::Relaxed);
             return Ok(());
         }
         let temp = write()?;

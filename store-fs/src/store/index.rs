@@ -11,7 +11,8 @@
 //! The file is read and checked whole before the database looks at it: a database that trusts its
 //! pages would answer wrongly, or stop the program, over a flipped bit. It is written whole beside
 //! the old one, synced and then renamed, so no process ever waits for another. A row counts only
-//! while its record's stamp is the same.
+//! while its record's stamp is the same. Only the writer of the store writes it: whoever reads goes
+//! without what it lacks, and is slower for that.
 
 use std::collections::BTreeMap;
 use std::io;

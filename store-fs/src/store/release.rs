@@ -58,17 +58,33 @@ struct ReadCatalog {
 
 impl<D: Disk> Store<D> {
     /// All releases, through the index when it is good and from the files otherwise. Damaged
-    /// records are left out and named in the second part.
+    /// records are left out and named in the second part. Writes nothing: whoever only reads must
+    /// not change a store.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`] when a directory cannot be listed.
     pub fn catalog(&self, host: Arch) -> Result<(Catalog, Vec<StoreError>), StoreError> {
-        let mut index = Index::load(&self.disk);
-        let known = std::mem::take(index.as_mut().unwrap_or(&mut Index::default()));
-        let read = self.read_catalog(host, known)?;
-        if !read.is_current || index.is_err() {
-            self.renew_index(&read.rows, index.err());
+        let (read, problem) = self.read_through_index(host)?;
+        self.note_index(&read, problem, None);
+        Ok((read.catalog, read.problems))
+    }
+
+    /// The same for the writer, who leaves the index as it should be, as far as that is possible:
+    /// it is never an error that it is not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::catalog`].
+    pub fn catalog_and_index(
+        &self,
+        _writer: &Writer,
+        host: Arch,
+    ) -> Result<(Catalog, Vec<StoreError>), StoreError> {
+        let (read, problem) = self.read_through_index(host)?;
+        if !read.is_current || problem.is_some() {
+            let written = read.rows.save(&self.disk);
+            self.note_index(&read, problem, Some(written));
         }
         Ok((read.catalog, read.problems))
     }
@@ -144,28 +160,57 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Writes the index anew, as far as that is possible: it is never an error that it is not.
-    fn renew_index(&self, rows: &Index, problem: Option<IndexError>) {
-        let written = rows.save(&self.disk);
+    /// Reads the index and what it does not have; what is wrong with it comes second.
+    fn read_through_index(
+        &self,
+        host: Arch,
+    ) -> Result<(ReadCatalog, Option<IndexError>), StoreError> {
+        let mut index = Index::load(&self.disk);
+        let known = std::mem::take(index.as_mut().unwrap_or(&mut Index::default()));
+        Ok((self.read_catalog(host, known)?, index.err()))
+    }
+
+    /// Remembers what was wrong with the index, and what was done about it.
+    fn note_index(
+        &self,
+        read: &ReadCatalog,
+        problem: Option<IndexError>,
+        written: Option<Result<(), String>>,
+    ) {
         // A store that has no index and needs none is as it should be.
-        let Some(problem) = problem.filter(|_| !rows.is_empty()) else { return };
-        let note = match written {
-            Ok(()) => format!("the index {problem}; it has been rebuilt from the records"),
-            Err(error) => {
-                format!("the index {problem}; every record was read, and it stays so: {error}")
-            }
+        let Some(problem) = problem.filter(|_| !read.rows.is_empty()) else { return };
+        let done = match written {
+            Some(Ok(())) => "it has been rebuilt from the records".to_owned(),
+            Some(Err(error)) => format!("every record was read, and it stays so: {error}"),
+            None => "every record was read; the next add writes it anew".to_owned(),
         };
-        *self.index_note.lock() = Some(note);
+        *self.index_note.lock() = Some(format!("the index {problem}; {done}"));
     }
 
     /// An empty index, so that a store which misses its index is one that lost it.
     pub(super) fn write_first_index(&self) {
-        self.renew_index(&Index::default(), None);
+        // Without it everything works, only slower.
+        drop(Index::default().save(&self.disk));
     }
 
-    /// The index was found damaged or missing and has been rebuilt since the store was opened.
+    /// That the index was found damaged or missing since the store was opened.
     pub fn index_note(&self) -> Option<String> {
         self.index_note.lock().clone()
+    }
+
+    /// Whether a record of this release can be written, and is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OtherContent`]; [`StoreError::Damaged`] when the record that is there is;
+    /// [`StoreError::Limit`]; [`StoreError::Io`].
+    pub fn is_new(&self, release: &Release) -> Result<bool, StoreError> {
+        encode(release)?;
+        match record_of(&self.disk, &path::release(&release.id)?)? {
+            Some(present) if is_same(&present, release) => Ok(false),
+            Some(_) => Err(StoreError::OtherContent { id: Box::new(release.id.clone()) }),
+            None => Ok(true),
+        }
     }
 
     /// Makes a release record durable and visible; the same again is fine and answers `false`,
@@ -180,18 +225,14 @@ impl<D: Disk> Store<D> {
         let bytes = encode(release)?;
         self.object(&release.object)?;
         let dir = path::package(&release.id.name);
-        let is_new = match record_of(&self.disk, &path)? {
-            Some(present) if is_same(&present, release) => false,
-            Some(_) => return Err(StoreError::OtherContent { id: Box::new(release.id.clone()) }),
-            None => {
-                let temp = self.write_temp(&path, &bytes)?;
-                self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
-                if !self.link(&temp, &path)? {
-                    return Err(damaged(&self.disk, &path, "it is not a regular file"));
-                }
-                true
+        let is_new = self.is_new(release)?;
+        if is_new {
+            let temp = self.write_temp(&path, &bytes)?;
+            self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
+            if !self.link(&temp, &path)? {
+                return Err(damaged(&self.disk, &path, "it is not a regular file"));
             }
-        };
+        }
         // Also when it was there: whoever wrote it may not have come this far.
         let synced = self.sync_dir(&dir).and_then(|()| self.sync_dir(Path::new(path::RELEASES)));
         synced.inspect_err(|_| {

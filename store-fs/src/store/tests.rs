@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use resolver::{
-    Action, Category, Generation, GenerationNumber, Origin, Provides, Release, ReleaseId,
+    Action, Catalog, Category, Generation, GenerationNumber, Origin, Provides, Release, ReleaseId,
     Selection, Selections, Timestamp, Why, generation::Cause,
 };
 
@@ -18,6 +18,8 @@ mod crash;
 
 on_every_disk! {
     a_store_is_made_once_and_opened,
+    a_store_is_not_made_among_other_files,
+    a_creation_that_was_interrupted_is_made_up_for,
     nothing_is_no_store,
     objects_and_blobs_are_read_back,
     any_part_of_a_blob_is_read_verified,
@@ -60,7 +62,7 @@ pub(crate) fn add<D: Disk>(store: &Store<D>, bytes: &[u8]) -> Result<ObjectId, S
     let blob = addition.bytes(bytes)?;
     let mut tree = TreeBuilder::new();
     tree.file(b"lib/file", blob, bytes.len() as u64, 1_600_000_000, false)?;
-    addition.finish(tree)
+    Ok(addition.finish(tree)?.id())
 }
 
 pub(crate) fn release(name: &str, version: &str, object: ObjectId) -> Release {
@@ -139,6 +141,40 @@ fn a_store_is_made_once_and_opened<B: Bed>(bed: &B) {
     is_damaged(Store::open(bed.disk()).map(|_| ()), Path::new(path::FORMAT));
 }
 
+fn a_store_is_not_made_among_other_files<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    let refused = |found: &str| match Store::create(bed.disk(), &prefix()) {
+        Err(StoreError::Occupied { found: path, .. }) => assert_eq!(path, Path::new(found)),
+        other => panic!("{other:?}"),
+    };
+    let made = |path: &str| {
+        let temp = disk.temp().unwrap();
+        assert!(disk.link(&temp, Path::new(path)).unwrap());
+    };
+    disk.create_dir(Path::new(path::OBJECTS)).unwrap();
+    disk.create_dir(Path::new(TMP_DIR)).unwrap();
+    for found in ["tmp/letter", "objects/mine", "blobs", "a"] {
+        made(found);
+        refused(found);
+        let names = disk.list(Path::new("")).unwrap();
+        assert!(names.iter().all(|listed| listed.name != path::RELEASES), "nothing was made");
+        disk.remove(Path::new(found)).unwrap();
+    }
+    disk.create_dir(Path::new("a")).unwrap();
+    refused("a");
+}
+
+/// A creation that was interrupted, and the temporary file of its record, are no obstacle.
+fn a_creation_that_was_interrupted_is_made_up_for<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    for dir in [path::BLOBS, path::OBJECTS, TMP_DIR, "lost+found"] {
+        disk.create_dir(Path::new(dir)).unwrap();
+    }
+    assert!(disk.link(&disk.temp().unwrap(), Path::new("tmp/123-4")).unwrap());
+    new_store(bed);
+    new_store(bed);
+}
+
 fn nothing_is_no_store<B: Bed>(bed: &B) {
     assert!(matches!(Store::open(bed.disk()), Err(StoreError::Absent { .. })));
 }
@@ -196,12 +232,15 @@ fn a_large_file_is_copied_and_verified<B: Bed>(bed: &B) {
     file.write_all(&bytes).unwrap();
     file.seek(std::io::SeekFrom::Start(100)).unwrap();
     let addition = store.add().unwrap();
-    let blob = addition.file(&file, bytes.len() as u64, Path::new("source")).unwrap();
+    let blob = addition.file(&file, bytes.len() as u64, Path::new("source"), &|_| {}).unwrap();
     assert_eq!(blob, crate::digest::digest(&bytes).id);
-    assert_eq!(addition.file(&file, bytes.len() as u64, Path::new("source")).unwrap(), blob);
+    assert_eq!(
+        addition.file(&file, bytes.len() as u64, Path::new("source"), &|_| {}).unwrap(),
+        blob
+    );
     let mut tree = TreeBuilder::new();
     tree.file(b"lib/file", blob, bytes.len() as u64, 0, true).unwrap();
-    let id = addition.finish(tree).unwrap();
+    let id = addition.finish(tree).unwrap().id();
     assert_eq!(read(&store, &id).unwrap(), bytes);
 }
 
@@ -212,7 +251,7 @@ fn a_file_of_another_length_is_refused<B: Bed>(bed: &B) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content(len)).unwrap();
         for wrong in [len - 1, len + 1] {
-            let result = addition.file(&file, wrong as u64, Path::new("a/source"));
+            let result = addition.file(&file, wrong as u64, Path::new("a/source"), &|_| {});
             is_damaged(result, Path::new("a/source"));
         }
     }
@@ -230,7 +269,7 @@ fn many_small_files_go_in_batches<B: Bed>(bed: &B) {
     }
     let shards = bed.disk().list(Path::new(path::BLOBS)).unwrap();
     assert!(!shards.is_empty(), "a full batch does not wait for the end");
-    let id = addition.finish(tree).unwrap();
+    let id = addition.finish(tree).unwrap().id();
     let tree = store.object(&id).unwrap();
     assert_eq!(tree.rows(), 601);
     let mut bytes = Vec::new();
@@ -256,7 +295,7 @@ fn threads_add_the_same_content_at_once<B: Bed>(bed: &B) {
                         let path = format!("f{number}");
                         tree.file(path.as_bytes(), blob, bytes.len() as u64, 0, false).unwrap();
                     }
-                    addition.finish(tree).unwrap()
+                    addition.finish(tree).unwrap().id()
                 })
             })
             .collect();
@@ -312,7 +351,8 @@ fn damaged_objects_are_never_handed_over<B: Bed>(bed: &B) {
     let store = new_store(bed);
     let id = add(&store, b"content").unwrap();
     bed.damage(&path::object(&id), |bytes| *bytes.last_mut().unwrap() ^= 1);
-    is_damaged(store.object(&id).map(|_| ()), &path::object(&id));
+    let other = Store::open(bed.disk()).unwrap();
+    is_damaged(other.object(&id).map(|_| ()), &path::object(&id));
 }
 
 fn releases_are_published_listed_and_removed<B: Bed>(bed: &B) {
@@ -348,25 +388,36 @@ fn the_index_is_only_a_shortcut<B: Bed>(bed: &B) {
     for release in &releases {
         store.publish_release(&writer, release).unwrap();
     }
+    let complete = |(catalog, problems): (Catalog, Vec<StoreError>)| {
+        assert!(problems.is_empty());
+        let found = catalog.releases(&releases[0].id.name).to_vec();
+        assert_eq!(found.len(), 3);
+        assert!(releases.iter().all(|r| found.iter().any(|f| **f == *r)));
+    };
     let index = Path::new(path::INDEX);
+    let stamp = || bed.disk().stamp(index).unwrap();
     type Change = fn(&mut Vec<u8>);
     let changes: [Change; 4] =
         [|_| {}, |bytes| bytes[100] ^= 1, |bytes| bytes.truncate(50), |bytes| bytes.clear()];
     for (round, change) in changes.into_iter().enumerate() {
         let store = Store::open(bed.disk()).unwrap();
         bed.damage(index, change);
-        for _ in 0..2 {
-            let (catalog, problems) = store.catalog(host()).unwrap();
-            assert!(problems.is_empty());
-            let found = catalog.releases(&releases[0].id.name).to_vec();
-            assert_eq!(found.len(), 3);
-            assert!(releases.iter().all(|r| found.iter().any(|f| **f == *r)));
-        }
+        let before = stamp();
+        complete(store.catalog(host()).unwrap());
         let note = store.index_note();
         assert_eq!(note.is_some(), round > 0, "{note:?}");
+        assert_eq!(stamp(), before, "a reader does not write");
+        complete(store.catalog_and_index(&writer, host()).unwrap());
+        assert_ne!(stamp(), before);
+        let renewed = stamp();
+        complete(store.catalog_and_index(&writer, host()).unwrap());
+        assert_eq!(stamp(), renewed, "it is as it must be");
     }
     bed.disk().remove(index).unwrap();
-    assert_eq!(store.catalog(host()).unwrap().0.len(), 3);
+    complete(store.catalog(host()).unwrap());
+    assert_eq!(stamp(), None);
+    assert!(store.index_note().unwrap().starts_with("the index is missing; every record was read"));
+    complete(store.catalog_and_index(&writer, host()).unwrap());
     assert!(store.index_note().unwrap().starts_with("the index is missing; it has been rebuilt"));
     // A damaged record is named and left out, whatever the index remembers.
     let bad = path::release(&releases[1].id).unwrap();
@@ -444,6 +495,29 @@ fn there_is_one_writer<B: Bed>(bed: &B) {
     second.writer().unwrap();
 }
 
+/// A file of holes takes as little room in a store as it does where it came from.
+#[test]
+fn holes_stay_holes() {
+    use std::os::unix::fs::MetadataExt;
+    let bed = crate::disk::beds::OsBed::default();
+    let store = new_store(&bed);
+    for len in [1_000_000, 64 << 20] {
+        let mut source = tempfile::tempfile().unwrap();
+        source.set_len(len).unwrap();
+        source.seek(std::io::SeekFrom::Start(len / 2)).unwrap();
+        source.write_all(b"in the middle").unwrap();
+        let addition = store.add().unwrap();
+        let blob = addition.file(&source, len, Path::new("source"), &|_| {}).unwrap();
+        addition.finish(TreeBuilder::new()).unwrap();
+        let stored = std::fs::metadata(store.disk().root().join(path::blob(&blob))).unwrap();
+        assert_eq!(stored.len(), len);
+        assert!(stored.blocks() * 512 < 100_000, "{} blocks", stored.blocks());
+        let mut bytes = Vec::new();
+        store.read(&blob, len, len / 2 - 1, 5, &mut bytes).unwrap();
+        assert_eq!(bytes, b"\0in t");
+    }
+}
+
 #[test]
 fn a_store_with_unknown_features_can_be_read_and_not_written() {
     let disk = SimDisk::default();
@@ -469,7 +543,9 @@ fn a_read_only_store_can_be_read() {
     let store = Store::open(bed.disk()).unwrap();
     assert_eq!(read(&store, &object).unwrap(), b"content");
     assert_eq!(store.catalog(host()).unwrap().0.len(), 1);
-    assert!(store.index_note().unwrap().contains("every record was read"));
+    assert!(store.index_note().unwrap().contains("every record was read; the next add"));
+    assert_eq!(store.catalog_and_index(&writer, host()).unwrap().0.len(), 1);
+    assert!(store.index_note().unwrap().contains("every record was read, and it stays so"));
     match add(&store, b"more").unwrap_err() {
         StoreError::Io { path, source, .. } => {
             assert_eq!(

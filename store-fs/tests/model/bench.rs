@@ -144,7 +144,7 @@ impl Bench {
                 }
             }
         }
-        addition.finish(tree)
+        addition.finish(tree).map(|tree| tree.id())
     }
 
     pub(crate) fn select(&mut self, release: usize) {

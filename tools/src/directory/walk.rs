@@ -25,7 +25,7 @@ use store_fs::TreeBuilder;
 
 use super::entry::{Seen, link_xattrs, special, xattrs};
 use super::mounts::Mounts;
-use super::read::{Content, ElfSummary, Job, Reader};
+use super::read::{Content, ElfSummary, Job, Read};
 use super::{DirectoryError, DirectoryOptions, Dropped, changed_or_refused, refused};
 
 /// Most files that wait to be read together.
@@ -103,7 +103,7 @@ fn list(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
 pub(super) fn walk(
     source: &Path,
     options: &DirectoryOptions,
-    reader: &Reader<'_>,
+    reader: &dyn Read,
 ) -> Result<Found, DirectoryError> {
     walk_beside(Mounts::now()?, source, options, reader)
 }
@@ -113,7 +113,7 @@ pub(super) fn walk_beside(
     mounts: Mounts,
     source: &Path,
     options: &DirectoryOptions,
-    reader: &Reader<'_>,
+    reader: &dyn Read,
 ) -> Result<Found, DirectoryError> {
     if mounts.lead_to(source) {
         return Err(DirectoryError::InsideMount { path: source.to_owned() });
@@ -165,7 +165,7 @@ struct Name {
 struct Walk<'a> {
     source: &'a Path,
     options: &'a DirectoryOptions,
-    reader: &'a Reader<'a>,
+    reader: &'a dyn Read,
     mounts: Mounts,
     caller: (u32, u32),
     found: Found,
