@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::time::Instant;
 
-use crate::rig::{Content, Rig, damage, wait_until};
+use crate::rig::{Content, Rig, damage, read, wait_until};
 
 /// More than a log may hold before a new one begins, in bytes.
 const FULL: usize = 4 * 1024 * 1024 + 1;
@@ -128,4 +128,29 @@ fn a_full_log_begins_anew() {
     for words in ["added demo@1.0", "the server died", "takes over"] {
         assert!(log.contains(words), "{words:?} is not in {log}");
     }
+}
+
+/// A daemon whose words nobody takes goes on: a line that cannot be written at once is lost.
+#[test]
+fn nobody_waits_for_the_log() {
+    let Some(rig) = Rig::new("nobody_waits_for_the_log", &[]) else { return };
+    // The reader is ours alone: should this fail, whoever waits ends with it.
+    let flags = rustix::pipe::PipeFlags::CLOEXEC;
+    let (_reader, writer) = rustix::pipe::pipe_with(flags).expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("ours");
+    while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("ours");
+    let place = rig.mountpoint();
+    // Without words of the command's own, which would wait.
+    let arguments = ["mount", place.to_str().expect("UTF-8"), "--foreground", "--quiet"];
+    let mut keeper = rig.command(arguments).stderr(writer).spawn().expect("it starts");
+    wait_until("it is mounted", || rig.at("bin").is_dir());
+    println!("MOUNTED nobody_waits_for_the_log");
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let server = rig.kill_server();
+    rig.wait_for_other_server(server);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+    rig.ok(["umount"]);
+    assert!(keeper.wait().expect("ours").success());
 }

@@ -110,6 +110,35 @@ fn a_lost_state_is_made_up_for() {
     }
 }
 
+/// What a log calls a node leads to it whatever is selected; of a release that is gone, by object.
+#[test]
+fn where_a_node_is() {
+    let bench = Bench::new(SMALL);
+    let at = |path: &str, name: &str| {
+        let ino = if path.is_empty() { Ino::ROOT } else { bench.walk(path).unwrap().ino };
+        bench.fs.whereabouts(ino, name.as_bytes()).to_string()
+    };
+    for (path, name, whereabouts) in [
+        ("", "", ""),
+        ("", "lib", "lib"),
+        ("lib", "xz", "lib/xz"),
+        (".generations/1/lib", "xz", ".generations/1/lib/xz"),
+        ("lib/xz", "", "lib/xz@5.2"),
+        ("lib/xz/bin", "tool", "lib/xz@5.2/bin/tool"),
+        ("lib/xz/readme", "", "lib/xz@5.2/readme"),
+        (".generations/1/lib/xz/link", "", "lib/xz@5.2/link"),
+    ] {
+        assert_eq!(at(path, name), whereabouts, "{path} {name}");
+    }
+    assert_eq!(bench.fs.whereabouts(Ino(u64::MAX), b"").to_string(), format!("inode {}", u64::MAX));
+    let file = bench.walk("lib/xz@5.8/readme").unwrap().ino;
+    let gone = &bench.releases[1];
+    let left = [bench.releases[0].clone(), bench.releases[2].clone()];
+    bench.fs.show(bench.state(1, &left, &[0]));
+    let whereabouts = bench.fs.whereabouts(file, b"").to_string();
+    assert_eq!(whereabouts, format!(".objects/{}/readme", gone.object));
+}
+
 fn release(store: &Store<SimDisk>, name: &str, category: &str, version: &str) -> Release {
     let addition = store.add().unwrap();
     let mut tree = TreeBuilder::new();
