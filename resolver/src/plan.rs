@@ -242,6 +242,7 @@ pub fn plan(catalog: &Catalog, current: &Selections, request: &Request) -> Resul
         }
         Request::Apply { specs, providers } => {
             draft.packages.clear();
+            draft.anew = true;
             draft.ask(specs)?;
             draft.settle()?;
             draft.trim(&Default::default());

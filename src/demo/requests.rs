@@ -8,6 +8,9 @@ use serde_json::Value;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Requests(BTreeMap<String, u64>);
 
+/// An operation, and its count before and after.
+pub(crate) type Change = (String, u64, u64);
+
 impl Requests {
     /// The `requests` of a status document; `None` if there are none or one is not a number.
     pub(super) fn read(status: &Value) -> Option<Self> {
@@ -26,7 +29,7 @@ impl Requests {
 
     /// What changed from `self` to `later`: operation, before, after. A counter that went back is
     /// a change too: somebody lost it.
-    pub(super) fn changes(&self, later: &Self) -> Vec<(String, u64, u64)> {
+    pub(super) fn changes(&self, later: &Self) -> Vec<Change> {
         let names: std::collections::BTreeSet<_> = self.0.keys().chain(later.0.keys()).collect();
         names
             .into_iter()
@@ -48,6 +51,15 @@ impl std::fmt::Display for Requests {
         let words: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
         f.write_str(&words.join(", "))
     }
+}
+
+/// What the kernel has taken from its caches since the machine was started. It may at any time, for
+/// whoever wants memory; what was warm is cold then.
+pub(super) fn reclaimed() -> Vec<String> {
+    let counters = ["drop_", "slabs_scanned", "pgsteal_", "pginodesteal", "kswapd_inodesteal"];
+    let ours = |line: &&str| counters.iter().any(|counter| line.starts_with(counter));
+    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    text.lines().filter(ours).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

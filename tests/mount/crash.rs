@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::rig::{Content, Rig, kill, names, read, wait_until};
+use crate::rig::{Content, Rig, end_together, kill, names, read, wait_until};
 
 /// Readers that check every byte while the server is killed again and again, as often as
 /// `DYNFS_TEST_KILLS` says.
@@ -197,8 +197,7 @@ fn one_daemon_and_its_remains() {
     assert!(words.contains(&rig.pid("keeper").to_string()), "{words}");
 
     let (keeper, server) = (rig.pid("keeper"), rig.pid("server"));
-    kill(keeper);
-    kill(server);
+    end_together(&[keeper, server]);
     wait_until("both are gone", || {
         [keeper, server].iter().all(|pid| !PathBuf::from(format!("/proc/{pid}")).exists())
     });

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Rig, kill, read, wait_until};
+use crate::rig::{Rig, end_together, read, wait_until};
 
 /// In the foreground the command says when the mount is usable, and ends with it at a signal. What
 /// the daemon says comes to its standard error.
@@ -94,9 +94,10 @@ fn a_mount_point_behind_a_link() {
     let link = rig.scratch("link");
     std::os::unix::fs::symlink(rig.mountpoint(), &link).expect("ours");
     let link = link.to_str().expect("UTF-8");
-    for role in ["keeper", "server"].map(|role| rig.pid(role)) {
-        kill(role);
-        wait_until("it is gone", || !Path::new(&format!("/proc/{role}/exe")).exists());
+    let pids = ["keeper", "server"].map(|role| rig.pid(role));
+    end_together(&pids);
+    for pid in pids {
+        wait_until("it is gone", || !Path::new(&format!("/proc/{pid}/exe")).exists());
     }
     rig.ok(["mount", link]);
     assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0", "the dead mount was replaced");

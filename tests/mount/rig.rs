@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use dynfs::protocol::{Answer, Call, Edit, LINE_LEN_MAX, PROTOCOL, Wire};
 use resolver::RequestId;
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -164,6 +165,22 @@ impl Rig {
         requests.into_iter().map(|(name, count)| (name, count.as_u64().expect("a count"))).collect()
     }
 
+    /// Asserts that warm work costs no request. The kernel may take from its caches at any time, for
+    /// whoever wants memory, and says when it did: then the work was not warm, and is done again.
+    pub(crate) fn costs_nothing(&self, when: &str, mut work: impl FnMut()) {
+        for _ in 0..20 {
+            (0..3).for_each(|_| work());
+            let (reclaimed, before) = (reclaimed(), self.requests());
+            (0..100).for_each(|_| work());
+            let after = self.requests();
+            if after == before {
+                return;
+            }
+            assert_ne!(self::reclaimed(), reclaimed, "{when}: {before:?} -> {after:?}");
+        }
+        panic!("{when}: the kernel dropped its caches all the time");
+    }
+
     /// Process id of `keeper` or `server`.
     pub(crate) fn pid(&self, role: &str) -> i32 {
         let status = self.status();
@@ -248,14 +265,32 @@ impl Drop for Rig {
                 fs::write(format!("/sys/fs/fuse/connections/{number}/abort"), "1").ok();
             }
             self.run(["umount", "--lazy"]);
-            pids.into_iter().flatten().for_each(kill);
+            end_together(&pids.into_iter().flatten().collect::<Vec<_>>());
         }
     }
 }
 
+/// What the kernel has taken from its caches since the machine was started.
+fn reclaimed() -> String {
+    let counters = ["drop_", "slabs_scanned", "pgsteal_", "pginodesteal", "kswapd_inodesteal"];
+    let ours = |line: &&str| counters.iter().any(|counter| line.starts_with(counter));
+    read(Path::new("/proc/vmstat")).lines().filter(ours).collect::<Vec<_>>().join(" ")
+}
+
 pub(crate) fn kill(pid: i32) {
+    send(pid, Signal::KILL);
+}
+
+/// Kills processes of which none must see that another one dies: they would replace each other.
+pub(crate) fn end_together(pids: &[i32]) {
+    for signal in [Signal::STOP, Signal::KILL] {
+        pids.iter().for_each(|pid| send(*pid, signal));
+    }
+}
+
+fn send(pid: i32, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    rustix::process::kill_process(pid, signal).ok();
 }
 
 pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {

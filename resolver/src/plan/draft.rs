@@ -16,6 +16,8 @@ pub(super) struct Draft<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) current: &'a Selections,
     pub(super) packages: SharedMap<PackageName, Selection>,
+    /// Whether the next selections are made from nothing, so that what is selected now has no say.
+    pub(super) anew: bool,
     /// Asked for in this request: no need moves them.
     pub(super) fixed: BTreeSet<PackageName>,
     /// Packages whose needs are still to be looked at.
@@ -33,6 +35,7 @@ impl<'a> Draft<'a> {
             catalog,
             current,
             packages: current.packages.clone(),
+            anew: false,
             fixed: BTreeSet::new(),
             open: BTreeSet::new(),
             moves: BTreeMap::new(),

@@ -192,7 +192,8 @@ impl<'a> Draft<'a> {
     }
 
     fn was_provided(&self, soname: &Soname) -> bool {
-        selected::with_soname(&self.current.packages, self.catalog, soname).next().is_some()
+        let mut had = selected::with_soname(&self.current.packages, self.catalog, soname);
+        !self.anew && had.next().is_some()
     }
 
     fn is_met(&self, need: &Need) -> bool {

@@ -14,11 +14,14 @@ impl Draft<'_> {
             self.moves.keys().filter(|name| !self.fixed.contains(*name)).cloned().collect();
         self.drop_unreached(before, &moved);
         while moved.iter().any(|name| self.put_back(before, name)) {}
-        let stays = |draft: &Self, name: &PackageName| {
-            let (now, old) = (draft.packages.get(name), before.get(name));
-            now.map(|now| &now.release) == old.map(|old| &old.release)
-        };
-        for name in moved.iter().filter(|name| !stays(self, name)).collect::<Vec<_>>() {
+        for name in &moved {
+            // What came back to where it was is as it was, the reason included.
+            if let (Some(now), Some(old)) = (self.packages.get(name), before.get(name))
+                && now.release == old.release
+            {
+                self.packages.insert(name.clone(), old.clone());
+                continue;
+            }
             let needed_by = match self.packages.get(name).map(|selection| &selection.why) {
                 Some(Why::NeededBy(who)) if !self.needs(who, name) => self.needer(name),
                 _ => None,
