@@ -124,7 +124,6 @@ impl<'a> Draft<'a> {
         if !releases.is_empty() {
             notes.push(Note::Unknown { releases });
         }
-        notes.extend(changes.iter().flat_map(|change| self.left_to_the_system(change)));
         let restored = matches!(preference, Preference::Restored(_));
         for change in changes.iter().filter(|_| !restored) {
             match (&change.from, &change.to, &change.why) {
@@ -145,6 +144,7 @@ impl<'a> Draft<'a> {
                 _ => {}
             }
         }
+        notes.extend(changes.iter().flat_map(|change| self.left_to_the_system(change)));
         let (catalog, current) = (self.catalog, self.current);
         let mut next = Selections { packages: self.packages, providers: Default::default() };
         let contested = contest::decide(catalog, current, &mut next, &changes, &preference);

@@ -92,6 +92,10 @@ impl Draft<'_> {
 
     /// A need that nobody meets now was met before: then it is what is taken out that met it.
     fn refuse_if_taken(&self, who: &Release, need: &Need) -> Result<(), Refusal> {
+        if self.anew {
+            // Nothing is taken out: what is not met by then is the system's.
+            return Ok(());
+        }
         let taken = match need {
             Need::Package(name, _) => self.current.packages.get(name).map(|s| &s.release.name),
             Need::Soname(soname) => {
