@@ -47,7 +47,7 @@ pub(crate) struct Global {
     /// Say what would be done, and change nothing
     #[arg(short = 'n', long, global = true)]
     pub(crate) dry_run: bool,
-    /// Answer every question with yes; no command asks one yet
+    /// Answer every question with yes
     #[arg(short = 'y', long, global = true)]
     pub(crate) yes: bool,
     /// Say nothing but what was asked for
@@ -80,6 +80,10 @@ pub(crate) enum Command {
     Mount(Mount),
     /// Unmount the store and end its daemon
     Umount(Umount),
+    /// Replace the daemon's server by one of another program, under load
+    Reexec(Reexec),
+    /// Give up a mount that hangs: everything that uses it gets errors
+    Abort,
     /// Add a directory tree as a release
     Add(Add),
     /// List packages, or the releases of one
@@ -133,6 +137,16 @@ pub(crate) struct Umount {
     /// Detach it even while it is in use
     #[arg(long)]
     pub(crate) lazy: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reexec {
+    /// The program [default: this one]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) exe: Option<PathBuf>,
+    /// Replace the keeper as well
+    #[arg(long)]
+    pub(crate) keeper: bool,
 }
 
 #[derive(Args, Debug)]

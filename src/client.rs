@@ -16,8 +16,9 @@ use store_fs::{OsDisk, Store, StoreError};
 use crate::control;
 use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
+use crate::mount::MountError;
 use crate::protocol::{
-    Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, PROTOCOL, Wire, WireError,
+    Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, PROTOCOL, Replaced, Wire, WireError,
 };
 use crate::{host, rundir};
 
@@ -147,6 +148,23 @@ pub(crate) fn status(store: &Path) -> Result<Option<DaemonStatus>, CommandError>
         Some(cause) => error.because(&cause).hint("dynfs umount --lazy, then dynfs mount"),
         None => error,
     })
+}
+
+/// Replaces a process of the daemon. A server that is replaced cannot answer: the end of the
+/// connection says that it is gone.
+///
+/// # Errors
+///
+/// Why it was not; [`Kind::Unavailable`] when there is no daemon.
+pub(crate) fn replace(store: &Path, what: Replaced) -> Result<(), CommandError> {
+    let Some(stream) = connect(store)? else { return Err(MountError::NotMounted.into()) };
+    let mut wire = Wire::new(stream);
+    let answer = hello(&mut wire).and_then(|()| ask(&mut wire, &Call::Reexec { what }));
+    match answer {
+        Ok(Answer::Replaced) | Err(Lost::Connection(_)) => Ok(()),
+        Ok(other) => Err(unexpected(&other)),
+        Err(Lost::Answered(error)) => Err(error),
+    }
 }
 
 fn connect(store: &Path) -> Result<Option<UnixStream>, CommandError> {

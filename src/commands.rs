@@ -17,6 +17,7 @@ use crate::invocation::{self, Invocation};
 use crate::log::Log;
 use crate::report::Report;
 
+mod abort;
 mod add;
 mod apply;
 mod change;
@@ -26,6 +27,7 @@ mod fsck;
 mod history;
 mod list;
 mod mount;
+mod reexec;
 mod remove;
 mod select;
 mod show;
@@ -57,7 +59,8 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
     };
     let command = name(&cli.command);
     tracing::info!(store = %store.display(), "{command}");
-    let mut run = Invocation { command, store, dry_run: cli.global.dry_run, report };
+    let Global { dry_run, yes, .. } = cli.global;
+    let mut run = Invocation { command, store, dry_run, yes, report };
     match dispatch(&mut run, &cli.command, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&mut run.report, &error),
@@ -103,6 +106,8 @@ fn dispatch(run: &mut Invocation, command: &Command, log: Log) -> Result<(), Com
     match command {
         Command::Mount(arguments) => mount::run(run, arguments, log),
         Command::Umount(arguments) => umount::run(run, arguments),
+        Command::Reexec(arguments) => reexec::run(run, arguments),
+        Command::Abort => abort::run(run),
         Command::Add(arguments) => add::run(run, arguments),
         Command::List(arguments) => list::run(run, arguments),
         Command::Show(arguments) => show::run(run, arguments),
@@ -131,6 +136,8 @@ fn name(command: &Command) -> &'static str {
     match command {
         Command::Mount(_) => "mount",
         Command::Umount(_) => "umount",
+        Command::Reexec(_) => "reexec",
+        Command::Abort => "abort",
         Command::Add(_) => "add",
         Command::List(_) => "list",
         Command::Show(_) => "show",

@@ -26,7 +26,7 @@ use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
 use crate::protocol::{
     Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL,
-    READER_LINE_LEN_MAX, Switched, Wire, WireError,
+    READER_LINE_LEN_MAX, Replaced, Switched, Wire, WireError,
 };
 use crate::{host, rundir};
 
@@ -47,6 +47,9 @@ pub type Live = Arc<dyn Fn() -> LiveStatus + Send + Sync>;
 /// Begins to unmount, lazily or not; returns at once.
 pub type Unmount = Arc<dyn Fn(bool) -> Result<(), CommandError> + Send + Sync>;
 
+/// Replaces a process of the daemon; a reason when that was not done.
+pub type Reexec = Arc<dyn Fn(Replaced) -> Result<(), String> + Send + Sync>;
+
 /// What a control socket serves.
 pub struct Control<D: Disk> {
     /// The single writer, as soon as it could be opened.
@@ -57,6 +60,8 @@ pub struct Control<D: Disk> {
     pub owner: u32,
     /// How to unmount, when that can be asked for here.
     pub unmount: Option<Unmount>,
+    /// How to replace keeper and server, when there are two.
+    pub reexec: Option<Reexec>,
 }
 
 /// An engine that may have to wait for the writer's lock before it is there.
@@ -322,7 +327,10 @@ impl<D: Disk> Control<D> {
                 let generation = engine.map_or(live.announced, |engine| engine.shown().generation);
                 Answer::Status(Box::new(DaemonStatus { generation, live }))
             }
-            Call::Edit { .. } | Call::Outcome { .. } | Call::Unmount { .. }
+            Call::Edit { .. }
+            | Call::Outcome { .. }
+            | Call::Reexec { .. }
+            | Call::Unmount { .. }
                 if !may_change(uid, self.owner) =>
             {
                 let message = "only the owner of the store and root may change it";
@@ -338,6 +346,19 @@ impl<D: Disk> Control<D> {
                 Ok(done) => Answer::Outcome { done },
                 Err(error) => Answer::Failed(error),
             },
+            Call::Reexec { what } => {
+                let none = || Err("there is no keeper here".to_owned());
+                let done = self.reexec.as_ref().map_or_else(none, |reexec| reexec(what));
+                done.map_or_else(
+                    |reason| {
+                        let error = CommandError::new(Kind::Failed, "nothing was replaced");
+                        let error =
+                            error.hint("what served goes on; run/log in the store says more");
+                        Answer::Failed(CommandError { causes: vec![reason], ..error })
+                    },
+                    |()| Answer::Replaced,
+                )
+            }
             Call::Unmount { lazy } => match &self.unmount {
                 Some(unmount) => match unmount(lazy) {
                     Ok(()) => Answer::Unmounting,

@@ -207,3 +207,15 @@ pub fn spare_from_oom(score: i32) {
         tracing::debug!("{path}: {error}");
     }
 }
+
+/// Asks a question on the terminal; whether the answer is yes. Without one nobody agrees.
+#[must_use]
+pub fn agrees(question: &str) -> bool {
+    let mut terminal = io::stderr();
+    let asked =
+        io::Write::write_all(&mut terminal, format!("{question}\nReally? [y/N] ").as_bytes());
+    let mut answer = String::new();
+    asked.is_ok()
+        && io::stdin().read_line(&mut answer).is_ok()
+        && matches!(answer.trim(), "y" | "Y" | "yes")
+}

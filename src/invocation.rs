@@ -23,6 +23,8 @@ pub(crate) struct Invocation {
     pub(crate) store: PathBuf,
     /// Change nothing.
     pub(crate) dry_run: bool,
+    /// Ask no question: the answer is yes.
+    pub(crate) yes: bool,
     /// Where to report to.
     pub(crate) report: Report,
 }

@@ -16,6 +16,7 @@
 //! state `Z` in `/proc/<pid>/stat` counts as death, and is looked at often while announcing.
 
 pub(crate) mod adopt;
+mod program;
 mod watch;
 
 use std::ffi::OsString;
@@ -34,6 +35,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use store_fs::Memory;
 use store_fs::fuse::{Negotiated, answer_init};
 
+use self::program::Program;
 use self::watch::{Ended, Watched};
 use crate::agreed::Agreed;
 use crate::log::Log;
@@ -60,6 +62,8 @@ struct Keeper<'a> {
     memory: Memory,
     control: UnixListener,
     signals: OwnedFd,
+    /// What servers run.
+    program: Program,
     _claim: Claim,
 }
 
@@ -132,30 +136,29 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     let notes = notes(&negotiated, mounting.allow_other);
     let device = mounting.device;
     host::spare_from_oom(OOM_SCORE);
-    let keeper = Keeper { options, device, memory, control, signals, _claim: claim };
+    let program = Program::Own;
+    let mut keeper = Keeper { options, device, memory, control, signals, program, _claim: claim };
     let kept = keeper.keep(None, Some(notes), report);
-    let socket = rundir::socket(&options.store);
-    if let Err(error) = std::fs::remove_file(&socket) {
-        tracing::warn!("removing {}: {error}", socket.display());
-    }
-    kept.inspect(|()| tracing::info!("unmounted {place}"))
+    kept.inspect(|()| tracing::info!("ends: {place}"))
 }
 
 impl Keeper<'_> {
     /// Starts a server, unless one is there, and another whenever one dies, until the mount is
     /// gone.
     fn keep(
-        &self,
+        &mut self,
         mut present: Option<Watched>,
         mut notes: Option<Vec<String>>,
         report: &mut dyn FnMut(Ready),
     ) -> Result<(), MountError> {
         let mut backoff = Duration::ZERO;
+        // What was served by before the present program, until that has served.
+        let mut former = None;
         loop {
             let age = host::Stopwatch::start();
             let mut watched = match present.take() {
                 Some(watched) => watched,
-                None => self.start().map_err(|error| {
+                None => self.start("server", &self.program).map_err(|error| {
                     detach(&self.options.mountpoint);
                     doing("starting the server")(error)
                 })?,
@@ -166,13 +169,29 @@ impl Keeper<'_> {
                 }
             });
             match ended.map_err(doing("watching the server"))? {
-                Ended::Unmounted => return Ok(()),
+                Ended::Unmounted => {
+                    self.unbind();
+                    return Ok(());
+                }
+                Ended::Retired => return Ok(()),
+                Ended::Replaced(standby) => {
+                    standby.server.go();
+                    former = Some(std::mem::replace(&mut self.program, standby.program));
+                    present = Some(*standby.server);
+                }
                 Ended::Died { words, .. } if notes.is_some() => {
                     detach(&self.options.mountpoint);
+                    self.unbind();
                     let reason = words.unwrap_or_else(|| "the server ended without a word".into());
                     return Err(MountError::Start { reason });
                 }
+                Ended::Died { served: false, words, how } if former.is_some() => {
+                    let why = words.unwrap_or_else(|| how.to_string());
+                    tracing::error!("the new server never served: {why}; back to the former one");
+                    self.program = former.take().unwrap_or(Program::Own);
+                }
                 Ended::Died { served: true, words, how } if age.elapsed() >= YOUTH => {
+                    former = None;
                     let why = words.unwrap_or_else(|| how.to_string());
                     tracing::warn!("the server died: {why}; starting another");
                     backoff = Duration::ZERO;
@@ -188,14 +207,23 @@ impl Keeper<'_> {
         }
     }
 
-    fn start(&self) -> io::Result<Watched> {
+    /// Nobody listens any more.
+    fn unbind(&self) {
+        let socket = rundir::socket(&self.options.store);
+        if let Err(error) = std::fs::remove_file(&socket) {
+            tracing::warn!("removing {}: {error}", socket.display());
+        }
+    }
+
+    /// Starts a server, or one that waits for its turn.
+    fn start(&self, role: &str, program: &Program) -> io::Result<Watched> {
         let (ours, line) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let handed = [self.device.as_fd(), self.memory.as_fd(), self.control.as_fd(), line.as_fd()];
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(program.path());
         self.options.log.hand_over(&mut command);
         command
-            .arg("server")
+            .arg(role)
             .arg(&self.options.store)
             .arg(&self.options.mountpoint)
             .arg(std::process::id().to_string())

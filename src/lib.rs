@@ -34,7 +34,7 @@ use std::process::ExitCode;
 pub fn run() -> ExitCode {
     let arguments = host::arguments();
     match arguments.get(1).and_then(|argument| argument.to_str()) {
-        Some("keeper" | "adopt" | "server") => mount::run_hidden(&arguments[1..]),
+        Some(role) if mount::ROLES.contains(&role) => mount::run_hidden(&arguments[1..]),
         _ => commands::run(&arguments),
     }
 }

@@ -15,16 +15,19 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::log::{self, Log};
 use crate::mountinfo::{self, FS_TYPE, Mount};
+use crate::server::Beginning;
 use crate::{host, rundir};
 
 /// Symbolic links that a mount point may lead through, as for the kernel.
@@ -32,6 +35,10 @@ const LINKS_MAX: usize = 40;
 /// How often, and in what distance, it is looked whether a server has found another keeper.
 const ADOPTION_LOOKS: u32 = 100;
 const ADOPTION_PAUSE: Duration = Duration::from_millis(50);
+/// The hidden subcommands.
+pub(crate) const ROLES: [&str; 4] = ["keeper", "adopt", "server", "standby"];
+/// How long an aborted daemon may take to end.
+const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an unmounted daemon may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -226,14 +233,62 @@ pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
     Ok(mountpoint)
 }
 
+/// Where a store is mounted.
+///
+/// # Errors
+///
+/// [`MountError::NotMounted`]; [`MountError::Io`].
+pub fn mountpoint(store: &Path) -> Result<PathBuf, MountError> {
+    let mounts = mounts()?;
+    let found = mountinfo::mountpoint_of(&mounts, store);
+    found.map(Path::to_owned).ok_or(MountError::NotMounted)
+}
+
+/// Ends the kernel's connection, whoever hangs: all that wait get errors, now and later. Then ends
+/// every process of the daemon, and detaches the mount.
+///
+/// # Errors
+///
+/// [`MountError::Io`].
+pub fn abort(store: &Path, mountpoint: &Path) -> Result<(), MountError> {
+    may_unmount(store)?;
+    device::abort(mountpoint);
+    // Both end by themselves, unless they hang. Without them the connection ends in any case.
+    if !claim::wait_until_free(store, ABORT_PATIENCE).map_err(of_store(store))? {
+        for pid in daemon(store) {
+            // One that has ended meanwhile is what was wanted.
+            rustix::process::kill_process(pid, Signal::KILL).ok();
+        }
+    }
+    device::unmount(mountpoint, true)
+}
+
+/// The processes of a store's daemon, known by their command lines.
+fn daemon(store: &Path) -> Vec<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let is_ours = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == 0).skip(1);
+        let role = words.next().is_some_and(|role| ROLES.iter().any(|r| r.as_bytes() == role));
+        role && words.next() == Some(store.as_os_str().as_bytes())
+    };
+    let pid = |entry: std::fs::DirEntry| {
+        let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        is_ours(&line).then_some(pid)
+    };
+    entries.flatten().filter_map(pid).collect()
+}
+
 /// Runs the hidden subcommands: `keeper`, which only `mount` starts, `server`, which only a keeper
-/// starts, and `adopt`, a keeper which only a server starts that has lost its own.
+/// starts, `standby`, one that waits for its turn, and `adopt`, a keeper which only a server starts
+/// that has lost its own.
 #[must_use]
 pub fn run_hidden(arguments: &[OsString]) -> ExitCode {
     match arguments.split_first() {
         Some((role, rest)) if role == "keeper" => crate::keeper::main(rest),
         Some((role, rest)) if role == "adopt" => crate::keeper::adopt::main(rest),
-        Some((role, rest)) if role == "server" => crate::server::main(rest),
+        Some((role, rest)) if role == "server" => crate::server::main(Beginning::AtOnce, rest),
+        Some((role, rest)) if role == "standby" => crate::server::main(Beginning::InWaiting, rest),
         _ => ExitCode::from(2),
     }
 }

@@ -60,11 +60,31 @@ pub enum Call {
         /// Its name.
         request: RequestId,
     },
+    /// Replace a process of the daemon under load. Answered when it is the keeper, or when it was
+    /// not done; a server that is replaced cannot answer.
+    Reexec {
+        /// Which.
+        what: Replaced,
+    },
     /// Unmount and end.
     Unmount {
         /// Even while it is in use.
         lazy: bool,
     },
+}
+
+/// A process of the daemon that is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "process", rename_all = "snake_case")]
+pub enum Replaced {
+    /// The server, by one of this program.
+    Server {
+        /// An absolute path.
+        #[serde(with = "crate::path_text")]
+        exe: std::path::PathBuf,
+    },
+    /// The keeper, by one of the program that the server runs.
+    Keeper,
 }
 
 /// A change of the store.
@@ -129,6 +149,8 @@ pub enum Answer {
         /// `None`: it was never done.
         done: Option<Done>,
     },
+    /// The keeper was replaced.
+    Replaced,
     /// Unmounting has begun.
     Unmounting,
     /// Not done.

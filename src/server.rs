@@ -14,10 +14,12 @@ mod announcer;
 #[cfg(debug_assertions)]
 mod fault;
 mod guardian;
+mod standby;
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,12 +35,12 @@ use store_fs::{DynFs, Memory, Operation, OsDisk, Shown, Store, StoreError};
 use self::announcer::{Announcer, Mounted};
 use self::guardian::{Guardian, Line};
 use crate::agreed::Agreed;
-use crate::control::{self, Control, Live, Opening};
+use crate::control::{self, Control, Live, Opening, Reexec};
 use crate::engine::{Engine, EngineError};
 use crate::keeper::words_of;
 use crate::log::Log;
 use crate::mount::claim;
-use crate::protocol::LiveStatus;
+use crate::protocol::{LiveStatus, Replaced};
 use crate::{host, mount, sys};
 
 /// Fewest threads that answer the kernel: one may wait for the disk while another answers.
@@ -47,6 +49,11 @@ const THREADS_MIN: usize = 2;
 const THREADS_MAX: usize = 16;
 /// How often a server says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
+/// How long a standby may take until it serves.
+const REEXEC_PATIENCE: Duration = Duration::from_secs(60);
+/// How often, and in what distance, it is looked whether another keeper has come.
+const KEEPER_LOOKS: u32 = 100;
+const KEEPER_LOOK: Duration = Duration::from_millis(50);
 /// The kernel's score for whom to kill when memory runs out: nearly everybody else first.
 const OOM_SCORE: i32 = -900;
 /// How long after commands could not be taken it is tried again.
@@ -64,8 +71,15 @@ struct Handed {
     line: Arc<Line>,
 }
 
-/// Runs the hidden subcommand.
-pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+/// Whether a server serves at once, or waits until the one that serves is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    AtOnce,
+    InWaiting,
+}
+
+/// Runs the hidden subcommands `server` and `standby`.
+pub(crate) fn main(beginning: Beginning, arguments: &[OsString]) -> ExitCode {
     abort_on_panic();
     Log::handed_over().start("server", arguments.first().map(Path::new));
     #[cfg(debug_assertions)]
@@ -78,7 +92,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         }
     };
     let line = Arc::clone(&handed.line);
-    match serve(handed) {
+    match serve(beginning, handed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let words = words_of(error.as_ref());
@@ -120,13 +134,10 @@ fn number<T: std::str::FromStr>(text: &OsString) -> io::Result<T> {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn serve(handed: Handed) -> Result<(), Failure> {
+fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
     let Handed { store: directory, mountpoint, device, memory, control, line } = handed;
     host::spare_from_oom(OOM_SCORE);
     let _living = claim::serve(&directory)?;
-    start_beat(&memory)?;
-    let restarts = memory.restarts();
-    tracing::info!(restarts, "takes over {}", mountpoint.display());
     let words = memory.negotiated();
     let agreed = words.and_then(|words| Agreed::from_bytes(&words));
     let agreed = agreed.ok_or("the memory file lacks the handshake")?;
@@ -139,7 +150,17 @@ fn serve(handed: Handed) -> Result<(), Failure> {
         line: Arc::clone(&line),
     };
     let store = Arc::new(Store::open(OsDisk::open(&directory)?)?);
-    let (shown, unreadable) = newest(&store, memory.announced())?;
+    let (shown, unreadable) = match beginning {
+        Beginning::AtOnce => newest(&store, memory.announced())?,
+        Beginning::InWaiting => match wait(&store, &memory, &line)? {
+            Some(newest) => newest,
+            // Another server goes on, and this one was never needed.
+            None => return Ok(()),
+        },
+    };
+    start_beat(&memory)?;
+    let restarts = memory.restarts();
+    tracing::info!(restarts, "takes over {}", mountpoint.display());
     if memory.counts().iter().all(|(_, count)| *count == 0) {
         // Nothing was ever answered, so there is nothing that the kernel would have to forget.
         memory.set_announced(shown.generation);
@@ -163,7 +184,9 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     let mounted = Mounted::new(fs, Arc::clone(&memory), announcer);
     let live = live(mountpoint, agreed.mounted_at, &memory, &line);
     let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let commands = Commands { directory, store, mounted: Arc::new(mounted), control, live, stop };
+    let reexec = reexec(&line);
+    let commands =
+        Commands { directory, store, mounted: Arc::new(mounted), control, live, reexec, stop };
     let commands = thread::Builder::new().name("commands".into()).spawn(move || commands.run())?;
     tracing::info!(generation, threads, "serves");
     line.say(b"R");
@@ -174,6 +197,29 @@ fn serve(handed: Handed) -> Result<(), Failure> {
     drop(stopper);
     commands.join().map_err(|_| "the thread of the commands panicked")?;
     Ok(())
+}
+
+/// Gets ready, and waits for the keeper's word; nothing when it never comes.
+fn wait(
+    store: &Arc<Store<OsDisk>>,
+    memory: &Memory,
+    line: &Line,
+) -> Result<Option<Newest>, Failure> {
+    let before = memory.changes();
+    let found = newest(store, memory.announced())?;
+    if found.1.is_none() {
+        let names = standby::prove(store, &found.0)?;
+        tracing::info!(names, "a standby is ready");
+    }
+    line.say(b"S");
+    if !standby::wait_for_go(&line.socket())? {
+        return Ok(None);
+    }
+    // The one that served may have gone on since.
+    match memory.changes() == before {
+        true => Ok(Some(found)),
+        false => Ok(Some(newest(store, memory.announced())?)),
+    }
 }
 
 /// What the mount knows of itself, asked at each status call.
@@ -189,6 +235,32 @@ fn live(mountpoint: PathBuf, mounted_at: i64, memory: &Arc<Memory>, line: &Arc<L
         announced: memory.announced(),
         requests: memory.counts().into_iter().map(named).collect(),
         notes: orphaned(&line).into_iter().collect(),
+    })
+}
+
+/// Asks the keeper to replace this server, or itself. Answers only when that was not done: else
+/// this process, or its keeper, is not there any more.
+fn reexec(line: &Arc<Line>) -> Reexec {
+    let line = Arc::clone(line);
+    Arc::new(move |what| match what {
+        Replaced::Server { exe } => {
+            let message = [b"U", exe.as_os_str().as_bytes()].concat();
+            let reason = line.ask(&message, REEXEC_PATIENCE);
+            Err(reason.unwrap_or_else(|| "the keeper does not answer".into()))
+        }
+        Replaced::Keeper => {
+            let before = line.keeper();
+            if let Some(reason) = line.ask(b"Q", KEEPER_LOOK) {
+                return Err(reason);
+            }
+            for _ in 0..KEEPER_LOOKS {
+                if ![0, before].contains(&line.keeper()) {
+                    return Ok(());
+                }
+                thread::sleep(KEEPER_LOOK);
+            }
+            Err("no other keeper came".into())
+        }
     })
 }
 
@@ -222,6 +294,7 @@ struct Commands {
     mounted: Arc<Mounted<OsDisk>>,
     control: UnixListener,
     live: Live,
+    reexec: Reexec,
     stop: OwnedFd,
 }
 
@@ -234,7 +307,8 @@ impl Commands {
             Err(error) => return tracing::error!("commands cannot be taken: {error}"),
         };
         let (engine, live) = (Opening::default(), Arc::clone(&self.live));
-        let service = Control { engine, live, owner, unmount: None };
+        let reexec = Some(Arc::clone(&self.reexec));
+        let service = Control { engine, live, owner, unmount: None, reexec };
         thread::scope(|scope| {
             scope.spawn(|| self.open(&service.engine));
             while let Err(error) = control::serve(&self.control, &service, self.stop.as_fd()) {
@@ -300,13 +374,13 @@ enum Unopened {
     Failed(Failure),
 }
 
+/// What is shown, and why what is selected is not.
+type Newest = (Shown, Option<String>);
+
 /// What a store shows before anything is changed: its newest generation. When it cannot be read
 /// and the kernel was told of generations before, programs are running: then everything else is
 /// shown, with the reason.
-fn newest(
-    store: &Store<OsDisk>,
-    announced: GenerationNumber,
-) -> Result<(Shown, Option<String>), Failure> {
+fn newest(store: &Store<OsDisk>, announced: GenerationNumber) -> Result<Newest, Failure> {
     let (catalog, damaged) = store.catalog_from_files(host::arch())?;
     for error in damaged {
         tracing::error!("{}", words_of(&error));

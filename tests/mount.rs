@@ -23,6 +23,8 @@ mod log;
 mod programs;
 #[path = "mount/swap.rs"]
 mod swap;
+#[path = "mount/upgrade.rs"]
+mod upgrade;
 #[path = "mount/user.rs"]
 mod user;
 #[path = "mount/worst.rs"]

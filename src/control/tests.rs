@@ -23,6 +23,7 @@ fn service(owner: u32) -> Control<SimDisk> {
         live: Arc::new(LiveStatus::default),
         owner,
         unmount: None,
+        reexec: None,
     }
 }
 

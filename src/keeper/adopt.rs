@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use store_fs::Memory;
 
+use super::program::Program;
 use super::watch::Watched;
 use super::{Keeper, OOM_SCORE, claim, doing, leave_terminal, watch_signals, words_of};
 use crate::agreed::Agreed;
@@ -62,6 +63,7 @@ fn run(
     let server = server.map_err(doing("watching the server"))?;
     host::spare_from_oom(OOM_SCORE);
     tracing::warn!("the keeper died; this one goes on");
-    let keeper = Keeper { options, device, memory, control, signals, _claim: claim };
+    let program = Program::Own;
+    let mut keeper = Keeper { options, device, memory, control, signals, program, _claim: claim };
     keeper.keep(Some(server), None, &mut |_| ())
 }

@@ -3,24 +3,31 @@
 //! A server that hangs is killed: it beats no more, or one of its threads handles the same request
 //! for too long and does not wait for the kernel. Then the request is blamed, not the server.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use signal_hook::consts::{SIGKILL, SIGTERM};
 use store_fs::{Blame, InFlightRow, Memory};
 
 use super::Keeper;
+use super::program::Program;
+use crate::host::Stopwatch;
 use crate::mount::device;
 
 /// Longest message of a server, in bytes; the rest is cut.
-const MESSAGE_LEN_MAX: usize = 4096;
+const MESSAGE_LEN_MAX: usize = 8192;
+/// How long a standby may take to get ready.
+const STANDBY_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the state of a server is looked at while it announces.
 const PAUSE_ANNOUNCING: Duration = Duration::from_millis(5);
 /// How often otherwise: then its end is reported at once, and this is only a net below.
@@ -46,6 +53,28 @@ pub(super) struct Watched {
     how: How,
     hangs: u32,
     looked: u64,
+    /// It has proven itself, and waits for its turn.
+    ready: bool,
+    /// What it wants of its keeper.
+    wish: Option<Wish>,
+    /// Who is to take its place.
+    standby: Option<Standby>,
+}
+
+/// What a server asks its keeper for.
+pub(super) enum Wish {
+    /// To be replaced by a server of this program.
+    Replace(PathBuf),
+    /// That the keeper ends, since the server starts another one.
+    Retire,
+}
+
+/// A server in waiting.
+pub(super) struct Standby {
+    pub(super) server: Box<Watched>,
+    /// The program that it runs.
+    pub(super) program: Program,
+    since: Stopwatch,
 }
 
 /// How a server died.
@@ -57,6 +86,8 @@ pub(super) enum How {
     Ended(ExitStatus),
     /// It hung, and this keeper killed it.
     Hung,
+    /// This keeper killed it, since another one waits to serve.
+    Replaced,
 }
 
 impl How {
@@ -64,7 +95,7 @@ impl How {
     /// blamed already.
     fn blame(self) -> Option<Blame> {
         match self {
-            Self::Hung => None,
+            Self::Hung | Self::Replaced => None,
             Self::Unknown => Some(Blame::Kill),
             Self::Ended(status) => match status.signal() {
                 Some(SIGKILL | SIGTERM) => Some(Blame::Kill),
@@ -80,6 +111,7 @@ impl fmt::Display for How {
             Self::Unknown => f.write_str("it ended without a word"),
             Self::Ended(status) => status.fmt(f),
             Self::Hung => f.write_str("it hung and was killed"),
+            Self::Replaced => f.write_str("it was replaced"),
         }
     }
 }
@@ -88,6 +120,10 @@ impl fmt::Display for How {
 pub(super) enum Ended {
     /// With its mount, as it should.
     Unmounted,
+    /// It goes on, and wants another keeper.
+    Retired,
+    /// It is dead, and this one waits for the word to serve.
+    Replaced(Standby),
     /// On its own.
     Died {
         /// Whether it ever served.
@@ -124,6 +160,9 @@ impl Watched {
             how: How::Unknown,
             hangs: 0,
             looked: 0,
+            ready: false,
+            wish: None,
+            standby: None,
         })
     }
 
@@ -154,10 +193,93 @@ impl Watched {
                     Some(blame) => keeper.memory.blame_in_flight(blame),
                     None => keeper.memory.clear_in_flight(),
                 }
+                if let Some(standby) = self.standby.take_if(|standby| standby.server.ready) {
+                    return Ok(Ended::Replaced(standby));
+                }
                 let (served, words) = (self.served, self.words.take());
                 return Ok(Ended::Died { served, words, how: self.how });
             }
+            match self.wish.take() {
+                Some(Wish::Retire) if keeper.options.foreground => {
+                    self.refuse("the keeper runs in the foreground: end it, and mount again");
+                }
+                Some(Wish::Retire) => return Ok(Ended::Retired),
+                Some(Wish::Replace(path)) => self.prepare(keeper, &path),
+                None => {}
+            }
+            self.look_at_standby()?;
             self.end_if_hung(keeper)?;
+        }
+    }
+
+    /// Starts a server that gets ready beside this one.
+    fn prepare(&mut self, keeper: &Keeper<'_>, path: &Path) {
+        if self.standby.is_some() {
+            return self.refuse("another server is being prepared");
+        }
+        let started = Program::open(path)
+            .and_then(|program| Ok((keeper.start("standby", &program)?, program)));
+        match started {
+            Ok((server, program)) => {
+                tracing::info!(pid = %server.pid, "a standby of {} gets ready", path.display());
+                let (server, since) = (Box::new(server), Stopwatch::start());
+                self.standby = Some(Standby { server, program, since });
+            }
+            Err(error) => self.refuse(&format!("starting {}: {error}", path.display())),
+        }
+    }
+
+    /// A standby that is ready takes over; one that cannot is dropped, and this server stays.
+    fn look_at_standby(&mut self) -> io::Result<()> {
+        let Some(Standby { server, since, .. }) = &mut self.standby else { return Ok(()) };
+        while server.line.is_some() && server.has_message()? {
+            server.listen(&mut || ());
+        }
+        if server.ready {
+            if self.how != How::Replaced {
+                self.how = How::Replaced;
+                kill_process(self.pid, Signal::KILL)?;
+            }
+            return Ok(());
+        }
+        let reason = if server.is_dead()? {
+            let how = server.how;
+            Some(server.words.take().unwrap_or_else(|| how.to_string()))
+        } else {
+            let late = since.elapsed() > STANDBY_PATIENCE;
+            late.then(|| "it did not get ready in time".to_owned())
+        };
+        if let Some(reason) = reason {
+            server.discard()?;
+            self.standby = None;
+            tracing::error!("the standby was dropped: {reason}");
+            self.refuse(&format!("the new server cannot serve: {reason}"));
+        }
+        Ok(())
+    }
+
+    /// Ends a server that never served.
+    fn discard(&mut self) -> io::Result<()> {
+        if let Some(child) = &mut self.child {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Has a standby serve.
+    pub(super) fn go(&self) {
+        self.tell(b"G");
+    }
+
+    fn refuse(&self, reason: &str) {
+        self.tell(format!("X{reason}").as_bytes());
+    }
+
+    fn tell(&self, message: &[u8]) {
+        let Some(line) = &self.line else { return };
+        if let Err(error) = send(line, message, SendFlags::NOSIGNAL) {
+            tracing::warn!("the server does not hear: {error}");
         }
     }
 
@@ -201,6 +323,10 @@ impl Watched {
         if let Some(line) = &self.line {
             fds.push(PollFd::new(line, PollFlags::IN));
         }
+        if let Some(Standby { server, .. }) = &self.standby {
+            fds.push(PollFd::new(&server.pidfd, PollFlags::IN));
+            fds.extend(server.line.as_ref().map(|line| PollFd::new(line, PollFlags::IN)));
+        }
         match poll(&mut fds, Some(&timespec(pause))) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -212,7 +338,7 @@ impl Watched {
         Ok(Seen {
             unmounted: fds[0].revents().contains(PollFlags::ERR),
             signal,
-            message: fds.get(3).is_some_and(|line| !line.revents().is_empty()),
+            message: self.line.is_some() && !fds[3].revents().is_empty(),
         })
     }
 
@@ -228,6 +354,11 @@ impl Watched {
             [b'R'] => {
                 self.served = true;
                 serving();
+            }
+            [b'S'] => self.ready = true,
+            [b'Q'] => self.wish = Some(Wish::Retire),
+            [b'U', path @ ..] => {
+                self.wish = Some(Wish::Replace(OsStr::from_bytes(path).into()));
             }
             [b'A'] => self.announcing = true,
             [b'a'] => self.announcing = false,

@@ -58,6 +58,15 @@ pub(crate) fn available() -> Result<(), MountError> {
     }
 }
 
+/// Ends the connection of a mount as far as this user can: whoever waits gets an error.
+pub(crate) fn abort(mountpoint: &Path) {
+    // A forced unmount aborts first, and may find the mount in use afterwards.
+    let flags = UnmountFlags::FORCE | UnmountFlags::NOFOLLOW;
+    if let Err(error) = rustix::mount::unmount(mountpoint, flags) {
+        tracing::debug!("a forced unmount of {}: {error}", mountpoint.display());
+    }
+}
+
 /// Detaches the mount; `lazy` also when it is in use.
 pub(crate) fn unmount(mountpoint: &Path, lazy: bool) -> Result<(), MountError> {
     if !rustix::process::geteuid().is_root() {

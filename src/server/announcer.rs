@@ -144,6 +144,7 @@ impl<D: Disk> Show for Arc<Mounted<D>> {
     fn show(&self, next: Shown) -> io::Result<()> {
         #[cfg(debug_assertions)]
         super::fault::point("published");
+        self.memory.count_change();
         let generation = next.generation;
         let is_unknown = self.fs.is_withheld() || self.is_behind.load(Ordering::SeqCst);
         let mut announcement = self.fs.show(next);

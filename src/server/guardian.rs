@@ -1,5 +1,11 @@
 //! The server's side of its keeper: what it says to it, and another one when it has died.
 //!
+//! ```text
+//! server -> keeper   U<path>   replace me by a server of this program
+//!                    Q         end, without unmounting: I start another keeper
+//! keeper -> server   X<text>   not done, and why
+//! ```
+//!
 //! Each watches the other. A keeper that dies takes nothing with it, since the server has the same
 //! descriptors; the keeper that the server starts is handed them and watches this very server.
 
@@ -13,13 +19,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
 use store_fs::Memory;
 
 use crate::keeper::set_inheritable;
 
+/// Longest message of a keeper, in bytes; the rest is cut.
+const MESSAGE_LEN_MAX: usize = 4096;
 /// Pause before a keeper that could not be started is tried again; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest such pause.
@@ -30,11 +41,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Line {
     socket: Mutex<Arc<OwnedFd>>,
     keeper: AtomicU32,
+    refusals: (Sender<String>, Receiver<String>),
 }
 
 impl Line {
     pub(super) fn new(socket: OwnedFd, keeper: u32) -> Self {
-        Self { socket: Mutex::new(Arc::new(socket)), keeper: AtomicU32::new(keeper) }
+        Self {
+            socket: Mutex::new(Arc::new(socket)),
+            keeper: AtomicU32::new(keeper),
+            refusals: unbounded(),
+        }
     }
 
     /// Says something. A keeper that is gone cannot hear, and the mount goes on all the same.
@@ -49,22 +65,37 @@ impl Line {
         self.keeper.load(Ordering::Relaxed)
     }
 
-    fn socket(&self) -> Arc<OwnedFd> {
+    /// Says something that ends this process or the keeper; answers why it did not, or nothing
+    /// when nothing was heard for `patience`.
+    pub(super) fn ask(&self, message: &[u8], patience: Duration) -> Option<String> {
+        // What was said to an earlier question is no answer to this one.
+        while self.refusals.1.try_recv().is_ok() {}
+        self.say(message);
+        self.refusals.1.recv_timeout(patience).ok()
+    }
+
+    pub(super) fn socket(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.socket.lock())
     }
 
-    /// Waits until the keeper's end is closed.
-    fn wait_until_closed(&self) {
+    /// Listens until the keeper's end is closed.
+    fn listen(&self) {
         let socket = self.socket();
+        let mut message = [0; MESSAGE_LEN_MAX];
         loop {
-            // Nothing is ever said in this direction, and the end is reported unasked.
-            let mut fds = [PollFd::new(&*socket, PollFlags::empty())];
-            match poll(&mut fds, None) {
-                Ok(_) if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) => return,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            match recv(&*socket, message.as_mut_slice(), RecvFlags::empty()) {
+                Ok((0, _)) => return,
+                Ok((len, _)) => match &message[..len.min(MESSAGE_LEN_MAX)] {
+                    [b'X', reason @ ..] => {
+                        let reason = String::from_utf8_lossy(reason).into_owned();
+                        self.refusals.0.send(reason).ok();
+                    }
+                    other => tracing::warn!("the keeper said {other:?}"),
+                },
+                Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
-                    tracing::error!("watching the keeper: {error}");
-                    thread::sleep(PAUSE_MAX);
+                    tracing::debug!("the line to the keeper: {error}");
+                    return;
                 }
             }
         }
@@ -98,7 +129,7 @@ impl Guardian {
         let mut pause = PAUSE_MIN;
         let mut child: Option<Child> = None;
         loop {
-            self.line.wait_until_closed();
+            self.line.listen();
             self.line.keeper.store(0, Ordering::Relaxed);
             // Reaps the one that was started here; the first one is somebody else's.
             if let Some(status) = child.take().map(|mut child| child.wait()) {

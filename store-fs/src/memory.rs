@@ -16,6 +16,7 @@
 //!      10        bytes of what was negotiated with the kernel, 0 = not yet
 //!      11..43    what was negotiated
 //!      44        servers that died
+//!      45        how often what is shown has changed
 //!     512..      counters, one a kind of request
 //!    1024..      in-flight rows, 64 of 40 words (see `memory/in_flight.rs`)
 //!    3584..      suspects (see `memory/suspects.rs`)
@@ -63,6 +64,7 @@ pub(crate) const HEAP_LEN: usize = 9;
 const NEGOTIATED_LEN: usize = 10;
 const NEGOTIATED: usize = 11;
 const RESTARTS: usize = 44;
+const CHANGES: usize = 45;
 const COUNTERS: usize = 512;
 const IN_FLIGHT_BASE: usize = 1024;
 const SUSPECTS_BASE: usize = IN_FLIGHT_BASE + IN_FLIGHT_ROWS * in_flight::ROW_WORDS;
@@ -225,6 +227,16 @@ impl Memory {
     /// Another server died.
     pub fn count_restart(&self) {
         self.words()[RESTARTS].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often what is shown has changed: whoever read the store knows whether it must again.
+    pub fn changes(&self) -> u64 {
+        self.words()[CHANGES].load(Ordering::Acquire)
+    }
+
+    /// What is shown is about to change, and the store has.
+    pub fn count_change(&self) {
+        self.words()[CHANGES].fetch_add(1, Ordering::AcqRel);
     }
 
     /// The server lives: notes the time.

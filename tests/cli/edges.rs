@@ -224,6 +224,7 @@ fn served(stage: &Stage, lost: usize, body: impl FnOnce()) {
         live: Arc::new(|| LiveStatus { keeper_pid: 11, server_pid: 12, ..LiveStatus::default() }),
         owner: control::owner_of(&root).unwrap(),
         unmount: None,
+        reexec: None,
     };
     let (stop, stopper) = UnixStream::pair().unwrap();
     std::thread::scope(|scope| {

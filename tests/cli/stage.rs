@@ -44,6 +44,8 @@ impl Stage {
             .env("DYNFS_STORE", self.path("store"))
             .env("DYNFS_TEST_CLOCK", now.to_string())
             .env("HOME", self.directory.path())
+            // Where the default prefix of an ordinary user is.
+            .env("XDG_RUNTIME_DIR", self.directory.path())
             .env("PWD", self.directory.path())
             .current_dir(self.directory.path())
             .stdin(Stdio::null());

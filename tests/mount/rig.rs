@@ -165,8 +165,9 @@ impl Rig {
         requests.into_iter().map(|(name, count)| (name, count.as_u64().expect("a count"))).collect()
     }
 
-    /// Asserts that warm work costs no request. The kernel may take from its caches at any time, for
-    /// whoever wants memory, and says when it did: then the work was not warm, and is done again.
+    /// Asserts that warm work costs no request. The kernel may take from its caches at any time,
+    /// for whoever wants memory, and says when it did: then the work was not warm, and is done
+    /// again.
     pub(crate) fn costs_nothing(&self, when: &str, mut work: impl FnMut()) {
         for _ in 0..20 {
             (0..3).for_each(|_| work());
@@ -286,6 +287,11 @@ pub(crate) fn end_together(pids: &[i32]) {
     for signal in [Signal::STOP, Signal::KILL] {
         pids.iter().for_each(|pid| send(*pid, signal));
     }
+}
+
+/// Stops processes, as if they hung.
+pub(crate) fn stop(pids: &[i32]) {
+    pids.iter().for_each(|pid| send(*pid, Signal::STOP));
 }
 
 fn send(pid: i32, signal: Signal) {

@@ -40,7 +40,7 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Adapter<D: Disk> {
     fs: Arc<DynFs<D>>,
-    hand: InHand,
+    hand: InHand<D>,
     uid: u32,
     gid: u32,
 }
@@ -48,7 +48,12 @@ pub(super) struct Adapter<D: Disk> {
 impl<D: Disk> Adapter<D> {
     pub(super) fn new(fs: Arc<DynFs<D>>, memory: Arc<Memory>) -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        Self { fs, hand: InHand::new(memory), uid: uid.as_raw(), gid: gid.as_raw() }
+        Self {
+            hand: InHand::new(memory, Arc::clone(&fs)),
+            fs,
+            uid: uid.as_raw(),
+            gid: gid.as_raw(),
+        }
     }
 
     fn file_attr(&self, attr: &Attr) -> FileAttr {

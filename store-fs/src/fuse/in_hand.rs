@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::fs::RequestGuard;
 use crate::memory::{InFlight, InFlightGuard, Suspicion};
-use crate::{Memory, Operation};
+use crate::{Disk, DynFs, Ino, Memory, Operation};
 
 thread_local! {
     /// This thread's row in the table of requests in flight, and the kernel's number of it.
@@ -19,8 +19,10 @@ thread_local! {
 
 /// What this server has in hand.
 #[derive(Debug)]
-pub(super) struct InHand {
+pub(super) struct InHand<D: Disk> {
     memory: Arc<Memory>,
+    /// Says where a request was about, for the log.
+    fs: Arc<DynFs<D>>,
     rows: AtomicUsize,
     /// Held while a request is handled that may have killed a server.
     suspects: Mutex<()>,
@@ -46,9 +48,9 @@ impl Drop for Suspect<'_> {
     }
 }
 
-impl InHand {
-    pub(super) fn new(memory: Arc<Memory>) -> Self {
-        Self { memory, rows: AtomicUsize::new(0), suspects: Mutex::new(()) }
+impl<D: Disk> InHand<D> {
+    pub(super) fn new(memory: Arc<Memory>, fs: Arc<DynFs<D>>) -> Self {
+        Self { memory, fs, rows: AtomicUsize::new(0), suspects: Mutex::new(()) }
     }
 
     /// As [`InHand::begin`], for what takes work; `None` when the request has killed servers and
@@ -68,11 +70,9 @@ impl InHand {
                 let suspect =
                     Suspect { memory: &self.memory, unique, _alone: self.suspects.lock() };
                 if suspicion == Suspicion::Deadly {
-                    let name = String::from_utf8_lossy(name);
                     tracing::error!(
                         operation = operation.name(),
-                        node = node.0,
-                        %name,
+                        at = %self.fs.whereabouts(Ino(node.0), name),
                         "this request has killed servers, so it is answered with an error"
                     );
                     return None;

@@ -1,0 +1,95 @@
+//! `dynfs reexec`: another server, and another keeper, without anybody noticing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli;
+use crate::client;
+use crate::error::{CommandError, Kind};
+use crate::host::Stopwatch;
+use crate::invocation::{Invocation, absolute};
+use crate::mount::MountError;
+use crate::protocol::{DaemonStatus, Replaced};
+use crate::render;
+
+/// How often, and in what distance, it is looked whether the new server answers.
+const LOOKS: u32 = 400;
+const PAUSE: Duration = Duration::from_millis(5);
+
+#[derive(Serialize)]
+struct Document {
+    dry_run: bool,
+    exe: String,
+    /// Process ids before and after.
+    server: [u32; 2],
+    keeper: [u32; 2],
+}
+
+pub(super) fn run(run: &mut Invocation, arguments: &cli::Reexec) -> Result<(), CommandError> {
+    let exe = program(arguments.exe.as_deref())?;
+    let before = status(run)?;
+    let watch = Stopwatch::start();
+    if !run.dry_run {
+        client::replace(&run.store, Replaced::Server { exe: exe.clone() })?;
+        wait_for_other_server(run, before.live.server_pid)?;
+        if arguments.keeper {
+            client::replace(&run.store, Replaced::Keeper)?;
+        }
+    }
+    let time = watch.elapsed();
+    let after = status(run)?;
+    let server = [before.live.server_pid, after.live.server_pid];
+    let keeper = [before.live.keeper_pid, after.live.keeper_pid];
+    if run.report.wants_json() {
+        let exe = exe.display().to_string();
+        let document = Document { dry_run: run.dry_run, exe, server, keeper };
+        return run.report.document(run.command, &document);
+    }
+    if run.dry_run {
+        let exe = exe.display();
+        return run.report.success(&format!("would replace server {} by one of {exe}", server[0]));
+    }
+    let pids = |what, [before, after]: [u32; 2]| format!("{what} {before} -> {after}");
+    let mut line = pids("server", server);
+    if arguments.keeper {
+        line = format!("{line}   {}", pids("keeper", keeper));
+    }
+    run.report.success(&format!("{line}   {}", render::duration(time)))
+}
+
+/// The program without symbolic links, since the keeper runs elsewhere and later.
+fn program(given: Option<&std::path::Path>) -> Result<PathBuf, CommandError> {
+    let path = match given {
+        Some(path) => absolute(path)?,
+        None => std::env::current_exe().map_err(|error| {
+            CommandError::new(Kind::Failed, "this program cannot be found").because(&error)
+        })?,
+    };
+    match std::fs::metadata(&path) {
+        Ok(file) if file.is_file() => Ok(path),
+        Ok(_) => Err(CommandError::usage(format!("{} is not a program", path.display()))
+            .hint("give the path of another dynfs")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let error = CommandError::io("finding", &path, &error);
+            Err(CommandError { kind: Kind::NotFound, ..error }
+                .hint("give the path of another dynfs"))
+        }
+        Err(error) => Err(CommandError::io("finding", &path, &error)),
+    }
+}
+
+fn status(run: &Invocation) -> Result<DaemonStatus, CommandError> {
+    client::status(&run.store)?.ok_or_else(|| MountError::NotMounted.into())
+}
+
+fn wait_for_other_server(run: &Invocation, before: u32) -> Result<(), CommandError> {
+    for _ in 0..LOOKS {
+        if client::status(&run.store).ok().flatten().is_some_and(|s| s.live.server_pid != before) {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Err(CommandError::new(Kind::Unavailable, "the new server does not answer").hint("dynfs status"))
+}

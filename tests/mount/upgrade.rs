@@ -1,0 +1,159 @@
+//! A server is replaced by one of another program, under load, and nobody notices.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crate::rig::{Content, Rig, read, wait_until};
+
+/// A copy of the program under test, as another version would be.
+fn other_program(rig: &Rig, name: &str) -> PathBuf {
+    let path = rig.scratch(name);
+    fs::copy(env!("CARGO_BIN_EXE_dynfs"), &path).expect("copied");
+    path
+}
+
+/// What a process runs.
+fn program_of(pid: i32) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/exe")).expect("it lives")
+}
+
+/// Upgrades as often as `DYNFS_TEST_UPGRADES` says, while readers check every byte and another one
+/// selects: no error, no wrong byte, nothing stale, and the connection's requests are counted on.
+#[test]
+fn upgrades_under_load() {
+    let upgrades = std::env::var("DYNFS_TEST_UPGRADES").ok().and_then(|text| text.parse().ok());
+    let upgrades: u64 = upgrades.unwrap_or(30);
+    let Some(rig) = Rig::mounted("upgrades_under_load") else { return };
+    let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    rig.add("load", "1.0", &[("share/big", Content::File(&bytes))]);
+    rig.add_plain("other", "1.0");
+    rig.add_plain("other", "2.0");
+    rig.ok(["select", "load", "other@1.0"]);
+    let programs = ["one", "two"].map(|name| other_program(&rig, name));
+    let (done, reads) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let path = rig.at("app/load/share/big");
+                while !done.load(Ordering::Relaxed) {
+                    let found = fs::read(&path).expect("no program sees an error");
+                    assert!(found == bytes, "wrong bytes");
+                    forget(&path);
+                    assert!(!rig.at("app/load/missing").exists());
+                    reads.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut round = 0;
+            while !done.load(Ordering::Relaxed) {
+                let version = ["1.0", "2.0"][round % 2];
+                rig.ok(["select", &format!("other@{version}")]);
+                assert_eq!(read(&rig.at("lib/other/share/version")), version);
+                round += 1;
+            }
+        });
+        for round in 0..upgrades {
+            let before = (rig.pid("server"), reads.load(Ordering::Relaxed));
+            let program = &programs[usize::from(round % 2 == 1)];
+            rig.ok(["reexec", "--exe", program.to_str().expect("UTF-8")]);
+            let server = rig.pid("server");
+            assert_ne!(server, before.0);
+            assert_eq!(&program_of(server), program);
+            wait_until("the readers go on", || reads.load(Ordering::Relaxed) > before.1 + 4);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    println!("{upgrades} upgrades, {} checked reads", reads.load(Ordering::Relaxed));
+    let log = rig.log();
+    assert!(!log.contains("crashed") && !log.contains("SIGABRT"), "{log}");
+}
+
+/// The keeper is replaced as well, and a server that dies afterwards is replaced by one of the new
+/// program, whose file need not be there any more.
+#[test]
+fn the_keeper_is_replaced_too() {
+    let Some(rig) = Rig::mounted("the_keeper_is_replaced_too") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let program = other_program(&rig, "other");
+    let before = ["keeper", "server"].map(|role| rig.pid(role));
+    rig.ok(["reexec", "--exe", program.to_str().expect("UTF-8")]);
+    fs::remove_file(&program).expect("ours");
+    let server = rig.kill_server();
+    rig.wait_for_other_server(server);
+    let program = program_of(rig.pid("server"));
+    assert!(program.to_string_lossy().contains("/other"), "{}", program.display());
+    assert_eq!(rig.pid("keeper"), before[0]);
+    rig.ok(["reexec", "--keeper"]);
+    let after = ["keeper", "server"].map(|role| rig.pid(role));
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after));
+    for pid in after {
+        assert_eq!(program_of(pid), Path::new(env!("CARGO_BIN_EXE_dynfs")));
+    }
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+    let server = rig.kill_server();
+    rig.wait_for_other_server(server);
+    assert_eq!(rig.pid("keeper"), after[0]);
+}
+
+/// A program that cannot serve is dropped, and the server that serves stays.
+#[test]
+fn what_cannot_serve_is_dropped() {
+    let Some(rig) = Rig::mounted("what_cannot_serve_is_dropped") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let script = rig.scratch("script");
+    crate::rig::write(&script, b"#!/bin/sh\nexit 3\n", 0o755);
+    let pids = ["keeper", "server"].map(|role| rig.pid(role));
+    for (program, words) in [
+        (Path::new("/bin/false"), "exit status: 1"),
+        (Path::new("/bin/true"), "exit status: 0"),
+        (script.as_path(), "exit status: 2"),
+    ] {
+        let output = rig.run(["reexec".as_ref(), "--exe".as_ref(), program.as_os_str()]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("nothing was replaced") && errors.contains(words), "{errors}");
+        assert_eq!(["keeper", "server"].map(|role| rig.pid(role)), pids);
+    }
+    let missing = rig.run(["reexec", "--exe", "/no/such/program"]);
+    assert_eq!(missing.status.code(), Some(3), "{}", String::from_utf8_lossy(&missing.stderr));
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+}
+
+/// The last resort: whoever waits gets an error, and the place is free for another mount.
+#[test]
+fn an_abort_ends_what_waits() {
+    let Some(rig) = Rig::new("an_abort_ends_what_waits", &[]) else { return };
+    let place = rig.mountpoint();
+    let place = place.to_str().expect("UTF-8");
+    rig.ok(["mount", place, "--watchdog", "0"]);
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let refused = rig.run(["abort"]);
+    assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
+    let pids = ["keeper", "server"].map(|role| rig.pid(role));
+    let path = rig.at("lib/demo/share/version");
+    crate::rig::stop(&pids);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| fs::read(&path));
+        thread::sleep(std::time::Duration::from_millis(100));
+        let output = rig.run(["-y", "abort"]);
+        // Whatever became of it, nobody waits for ever.
+        crate::rig::end_together(&pids);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        waiting.join().expect("it ends").expect_err("an error is better than a hang");
+    });
+    println!("MOUNTED an_abort_ends_what_waits");
+    rig.ok(["mount", place]);
+    assert_eq!(read(&path), "1.0");
+}
+
+/// Drops the page cache of a file, so that the next read asks the server.
+fn forget(path: &Path) {
+    let file = fs::File::open(path).expect("there");
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a regular file");
+}
