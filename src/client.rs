@@ -4,6 +4,7 @@
 //! the client asks the next server what became of the edit, by its request id, and sends it again
 //! only if nothing did. Without a daemon the same engine runs right here, under the lock file.
 
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::{host, rundir};
 /// How long an answer may take. A server that is replaced meanwhile is noticed at once, since its
 /// connections break.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// How long a greeting may take, which needs nothing but a living process.
+const HELLO_MAX: Duration = Duration::from_secs(5);
 /// How often a broken connection is made again.
 const ATTEMPTS_MAX: usize = 8;
 /// How often, and after which pause, a store that another command holds is tried again.
@@ -181,8 +184,11 @@ fn connect(store: &Path) -> Result<Option<UnixStream>, CommandError> {
 }
 
 fn hello(wire: &mut Wire<UnixStream>) -> Result<(), Lost> {
+    wire.set_patience(HELLO_MAX).map_err(|error| Lost::Connection(error.into()))?;
     match ask(wire, &Call::Hello { protocol: PROTOCOL })? {
-        Answer::Hello { protocol } if protocol == PROTOCOL => Ok(()),
+        Answer::Hello { protocol } if protocol == PROTOCOL => {
+            wire.set_patience(ANSWER_MAX).map_err(|error| Lost::Connection(error.into()))
+        }
         other => Err(Lost::Answered(
             unexpected(&other).hint("dynfs umount, then dynfs mount with this program"),
         )),
@@ -195,6 +201,11 @@ fn ask(wire: &mut Wire<UnixStream>, call: &Call) -> Result<Answer, Lost> {
         Ok(Some(Answer::Failed(error))) => Err(Lost::Answered(error)),
         Ok(Some(answer)) => Ok(answer),
         Ok(None) => Err(Lost::Connection(WireError::Truncated)),
+        // It lives and says nothing: asking again would only wait again.
+        Err(WireError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+            let failed = CommandError::new(Kind::Unavailable, "the daemon does not answer");
+            Err(Lost::Answered(failed.hint("dynfs status; dynfs abort is the last resort")))
+        }
         Err(error @ (WireError::Io(_) | WireError::Truncated)) => Err(Lost::Connection(error)),
         Err(error) => {
             let failed = CommandError::new(Kind::Failed, "the daemon's answer is not understood");

@@ -1,8 +1,10 @@
 //! The daemon's side of the control socket: who may ask what, and how many at once.
 //!
 //! A thread per connection, both bounded: connections by number, each by time and by line length.
-//! The kernel says who the caller is (`SO_PEERCRED`); everyone may read, the owner of the store and
-//! root may change. A hostile client can cost one thread for a while and nothing else.
+//! The kernel says who the caller is (`SO_PEERCRED`, `SO_PEERGROUPS`); everyone may read, the owner
+//! of the store and root may change, and of a store of root so may the group `dynfs`, which may not
+//! replace the daemon, since that runs any program as root. A hostile client can cost one thread
+//! for a while and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,8 +30,10 @@ use crate::protocol::{
     Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL,
     READER_LINE_LEN_MAX, Replaced, Switched, Wire, WireError,
 };
-use crate::{host, rundir};
+use crate::{host, rundir, sys};
 
+/// Who may change a store of root beside root.
+pub(crate) const GROUP: &str = "dynfs";
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
 /// Of these, for callers who may not change the store: the owner always gets through.
@@ -264,13 +268,15 @@ struct Guest {
     id: u64,
     stream: UnixStream,
     uid: u32,
+    /// By the group; the owner and root by who they are.
     may_change: bool,
 }
 
 /// Lets a caller in, or closes the connection when there are too many.
 fn admit(open: &Mutex<Open>, stream: UnixStream, owner: u32) -> Option<Guest> {
-    let uid = rustix::net::sockopt::socket_peercred(&stream).ok()?.uid.as_raw();
-    let may_change = may_change(uid, owner);
+    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    let uid = peer.uid.as_raw();
+    let may_change = may_change(uid, owner) || owner == 0 && is_trusted(&stream, peer.gid.as_raw());
     stream.set_nonblocking(false).ok()?;
     stream.set_read_timeout(Some(IDLE_MAX)).ok()?;
     stream.set_write_timeout(Some(IDLE_MAX)).ok()?;
@@ -286,6 +292,13 @@ fn admit(open: &Mutex<Open>, stream: UnixStream, owner: u32) -> Option<Guest> {
     Some(Guest { id, stream, uid, may_change })
 }
 
+/// Whether a caller is in the group that may change a store of root.
+fn is_trusted(stream: &UnixStream, primary: u32) -> bool {
+    let Some(trusted) = host::group_id(GROUP) else { return false };
+    primary == trusted
+        || sys::peer_groups(stream.as_fd()).is_ok_and(|groups| groups.contains(&trusted))
+}
+
 fn dismiss(open: &Mutex<Open>, id: u64, may_change: bool) {
     let mut open = open.lock();
     if open.streams.remove(&id).is_some() {
@@ -299,7 +312,7 @@ fn converse<D: Disk>(service: &Control<D>, guest: Guest) {
     let mut wire = Wire::new(guest.stream);
     for _ in 0..CALLS_MAX {
         let (answer, go_on) = match wire.receive::<Call>(limit) {
-            Ok(Some(call)) => (service.answer(call, guest.uid), true),
+            Ok(Some(call)) => (service.answer(call, guest.uid, guest.may_change), true),
             Ok(None) | Err(WireError::Io(_) | WireError::Truncated) => return,
             Err(error) => {
                 let error = CommandError::usage(error.to_string()).with_sources(&error);
@@ -314,7 +327,7 @@ fn converse<D: Disk>(service: &Control<D>, guest: Guest) {
 
 impl<D: Disk> Control<D> {
     /// The answer to one call of one user.
-    fn answer(&self, call: Call, uid: u32) -> Answer {
+    fn answer(&self, call: Call, uid: u32, in_group: bool) -> Answer {
         match call {
             Call::Hello { protocol } if protocol == PROTOCOL => Answer::Hello { protocol },
             Call::Hello { protocol } => Answer::Failed(CommandError::new(
@@ -327,17 +340,11 @@ impl<D: Disk> Control<D> {
                 let generation = engine.map_or(live.announced, |engine| engine.shown().generation);
                 Answer::Status(Box::new(DaemonStatus { generation, live }))
             }
-            Call::Edit { .. }
-            | Call::Outcome { .. }
-            | Call::Reexec { .. }
-            | Call::Unmount { .. }
-                if !may_change(uid, self.owner) =>
-            {
-                let message = "only the owner of the store and root may change it";
-                Answer::Failed(
-                    CommandError::new(Kind::Permission, message)
-                        .hint("run it as the owner of the store"),
-                )
+            Call::Edit { .. } | Call::Outcome { .. } if !in_group => Answer::Failed(denied_edit()),
+            Call::Reexec { .. } | Call::Unmount { .. } if !may_change(uid, self.owner) => {
+                Answer::Failed(denied(
+                    "only the owner of the store and root may replace its daemon",
+                ))
             }
             Call::Edit { request, again, edit } => {
                 self.edit(&edit, Caller { uid, request: Some(request), again, at: host::now() })
@@ -384,6 +391,15 @@ impl<D: Disk> Control<D> {
     fn outcome(&self, request: &RequestId) -> Result<Option<Done>, CommandError> {
         Ok(self.engine.ready()?.outcome(request)?)
     }
+}
+
+/// Why somebody may not change a store.
+pub(crate) fn denied_edit() -> CommandError {
+    denied("only the owner of the store, root and the group dynfs may change it")
+}
+
+fn denied(message: &str) -> CommandError {
+    CommandError::new(Kind::Permission, message).hint("run it as the owner of the store")
 }
 
 /// For the log: who changed what.

@@ -31,6 +31,9 @@ pub use state::{NewestDamaged, State};
 
 /// Digits of a [`RequestId`].
 const REQUEST_ID_LEN: usize = 32;
+/// The index is written anew when it lacks more than this share of the releases: whoever reads it
+/// reads the rest from the records.
+const UNINDEXED_SHARE: usize = 8;
 /// How many generations back [`Engine::outcome`] looks.
 const OUTCOME_DEPTH_MAX: usize = 64;
 
@@ -102,6 +105,14 @@ pub enum EngineError {
     NotThere {
         /// The release.
         release: Box<ReleaseId>,
+    },
+    /// A release's record is damaged, and nothing says what it held. Exit code 7.
+    #[error("what {release} held is not known, since its record is damaged")]
+    Unproven {
+        /// The release.
+        release: Box<ReleaseId>,
+        /// The damage.
+        source: StoreError,
     },
     /// Kept generations select the release to be removed.
     #[error("{release} is selected by generation {}", numbers(generations))]
@@ -176,6 +187,8 @@ struct Inner {
     stale: bool,
     /// What is shown could not be told to whoever looks.
     untold: bool,
+    /// Changes of the catalog that the index does not have.
+    unindexed: usize,
 }
 
 impl<D: Disk> fmt::Debug for Engine<D> {
@@ -239,7 +252,8 @@ impl<D: Disk> Engine<D> {
     ) -> Self {
         let view = Arc::new(View::compile(&state.current.system, &state.catalog));
         let shown = ArcSwap::from_pointee(present(&state, &view));
-        let inner = Mutex::new(Inner { writer, state, view, stale: false, untold: false });
+        let inner =
+            Mutex::new(Inner { writer, state, view, stale: false, untold: false, unindexed: 0 });
         Self { store, show, host, shown, inner }
     }
 
@@ -270,7 +284,7 @@ impl<D: Disk> Engine<D> {
             Edit::Remove { releases } => self.remove(&mut inner, releases, by.again)?,
             selecting => return self.switch(&mut inner, selecting, by),
         };
-        self.renew_index(&inner);
+        self.renew_index(&mut inner);
         Ok(done)
     }
 

@@ -14,7 +14,7 @@ use rustix::fs::{Access, access};
 use crate::error::{CommandError, Kind};
 use crate::mountinfo::{self, Mount};
 
-/// Bytes of `/etc/passwd` that are read; a larger one names nobody.
+/// Bytes of `/etc/passwd` and `/etc/group` that are read; a larger one names nobody.
 const PASSWD_LEN_MAX: u64 = 4 * 1024 * 1024;
 
 /// The arguments of this process, the program's name first.
@@ -168,6 +168,28 @@ pub fn user_name(uid: u32) -> String {
             })
         })
         .unwrap_or_else(|| format!("uid {uid}"))
+}
+
+/// The number of a group, from `/etc/group`; `None` when there is none of this name.
+#[must_use]
+pub fn group_id(name: &str) -> Option<u32> {
+    let mut groups = String::new();
+    let file = File::open("/etc/group").ok()?;
+    file.take(PASSWD_LEN_MAX).read_to_string(&mut groups).ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let found = fields.next()? == name;
+        fields.nth(1)?.parse().ok().filter(|_| found)
+    })
+}
+
+/// Whether this process is in a group, by its name.
+#[must_use]
+pub fn is_in(group: &str) -> bool {
+    let Some(wanted) = group_id(group) else { return false };
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let primary = rustix::process::getegid();
+    groups.into_iter().chain([primary]).any(|group| group.as_raw() == wanted)
 }
 
 /// The mounts that this process sees.

@@ -8,6 +8,7 @@ use resolver::{PackageName, Spec};
 use store_fs::{Disk, OsDisk, Prefix, SimDisk, Store, StoreError};
 
 use crate::client;
+use crate::control;
 use crate::engine::State;
 use crate::error::{CommandError, Kind};
 use crate::host::{self, Stopwatch};
@@ -127,9 +128,34 @@ impl Invocation {
         edit: &Edit,
     ) -> Result<Carried, CommandError> {
         let watch = Stopwatch::start();
-        let done =
-            if self.dry_run { self.rehearse(store, edit)? } else { client::submit(store, edit)? };
+        let done = if self.dry_run {
+            let mut done = self.rehearse(store, edit)?;
+            match (self.may_edit(), &mut done) {
+                (Ok(()), _) => {}
+                // What would be selected may be asked by everybody.
+                (Err(error), Done::Switched(switched)) => {
+                    switched.notes.push(format!("it would be refused: {}", error.message));
+                }
+                (Err(error), _) => return Err(error),
+            }
+            done
+        } else {
+            client::submit(store, edit)?
+        };
         Ok(Carried { done, time: watch.elapsed() })
+    }
+
+    /// Whether this user may change the store: through its daemon, or else by itself.
+    fn may_edit(&self) -> Result<(), CommandError> {
+        if control::connect(&self.store).is_ok_and(|stream| stream.is_none()) {
+            return host::writable(&self.store);
+        }
+        let owner = control::owner_of(&self.store);
+        let owner = owner.map_err(|error| CommandError::io("asking", &self.store, &error))?;
+        match control::may_change(host::uid(), owner) || owner == 0 && host::is_in(control::GROUP) {
+            true => Ok(()),
+            false => Err(control::denied_edit()),
+        }
     }
 
     /// What an edit would do. Needs no daemon and no lock, since it only reads.

@@ -43,6 +43,8 @@ use crate::mount::claim::{self, Asked, Claim};
 use crate::mount::{MountError, MountOptions, Ready, device, number};
 use crate::{control, host, mountinfo, rundir, sys};
 
+/// How often a first server that is killed before it serves is replaced.
+const TRIES_MAX: u32 = 5;
 /// A server that dies younger than this has not come up.
 const YOUTH: Duration = Duration::from_millis(100);
 /// How often, and in what distance, it is looked who holds a claim that says nothing yet.
@@ -101,7 +103,12 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         }
         Err(error) => {
             tracing::error!("{}", words_of(&error));
-            report(Ready::Failed { reason: words_of(&error) });
+            let reason = match error {
+                // Whoever waits says the rest of it.
+                MountError::Start { reason } => reason,
+                error => words_of(&error),
+            };
+            report(Ready::Failed { reason });
             ExitCode::FAILURE
         }
     }
@@ -138,8 +145,7 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     host::spare_from_oom(OOM_SCORE);
     let program = Program::Own;
     let mut keeper = Keeper { options, device, memory, control, signals, program, _claim: claim };
-    let kept = keeper.keep(None, Some(notes), report);
-    kept.inspect(|()| tracing::info!("ends: {place}"))
+    keeper.keep(None, Some(notes), report)
 }
 
 impl Keeper<'_> {
@@ -152,6 +158,7 @@ impl Keeper<'_> {
         report: &mut dyn FnMut(Ready),
     ) -> Result<(), MountError> {
         let mut backoff = Duration::ZERO;
+        let mut tries = 0;
         // What was served by before the present program, until that has served.
         let mut former = None;
         loop {
@@ -171,6 +178,7 @@ impl Keeper<'_> {
             match ended.map_err(doing("watching the server"))? {
                 Ended::Unmounted => {
                     self.unbind();
+                    tracing::info!("unmounted {}", self.options.mountpoint.display());
                     return Ok(());
                 }
                 Ended::Retired => return Ok(()),
@@ -178,6 +186,11 @@ impl Keeper<'_> {
                     standby.server.go();
                     former = Some(std::mem::replace(&mut self.program, standby.program));
                     present = Some(*standby.server);
+                }
+                // Killed before it served, and with nothing to say: the next one may do better.
+                Ended::Died { words: None, how, .. } if notes.is_some() && tries < TRIES_MAX => {
+                    tracing::warn!("the server died before it served: {how}; starting another");
+                    tries += 1;
                 }
                 Ended::Died { words, .. } if notes.is_some() => {
                     detach(&self.options.mountpoint);

@@ -5,9 +5,10 @@
 //! 2026-11-25T01:28:11.123456Z ERROR server[311] cannot be read at="app/demo@1.0/share/x" ...
 //! ```
 //!
-//! It is bounded in time and in space. One place in the program speaks a few times a second, then
-//! it only counts. A log that is full becomes the old one, in place of the one before. And nobody
-//! ever waits for it: a line that cannot be written now is lost.
+//! It is bounded in time and in space. The same words are said a few times a second, and then only
+//! counted; so is what one place in the program says, after many times. A log that is full becomes
+//! the old one, in place of the one before. And nobody ever waits for it: a line that cannot be
+//! written now is lost.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -44,8 +45,12 @@ use crate::rundir;
 const LEN_MAX: i64 = 4 * 1024 * 1024;
 /// Longest line, in bytes: what a pipe takes at once or not at all.
 const LINE_LEN_MAX: usize = 4096;
-/// Lines of one place in the program within [`PERIOD`].
-const LINES_MAX: u64 = 20;
+/// Lines with the same words within [`PERIOD`].
+const SAME_MAX: u64 = 20;
+/// Lines of one place in the program within [`PERIOD`], whatever their words.
+const LINES_MAX: u64 = 1_000;
+/// Different words that are told apart.
+const TEXTS_MAX: usize = 4_096;
 /// How long a place that has said too much is silent.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Tells a daemon how to speak: the level, and `color` where its standard error shows colours.
@@ -115,6 +120,7 @@ impl Log {
             colors: self.colors,
             age: Stopwatch::start(),
             places: Mutex::default(),
+            texts: Mutex::default(),
             out: Mutex::new(Out { log: store.map(rundir::log).filter(|log| is_log(log)) }),
         };
         // Only a second start in one process can fail, and then somebody speaks already.
@@ -148,7 +154,9 @@ fn shows(color: ColorChoice) -> bool {
 ///
 /// The operating system's.
 pub(crate) fn open(log: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o644).open(log)
+    let file = OpenOptions::new().append(true).create(true).mode(0o644).open(log)?;
+    rundir::open_to_all(&file);
+    Ok(file)
 }
 
 /// Where a full log goes.
@@ -171,24 +179,35 @@ struct Lines {
     role: &'static str,
     colors: bool,
     age: Stopwatch,
-    places: Mutex<HashMap<Identifier, Place>>,
+    places: Mutex<HashMap<Identifier, Counter>>,
+    texts: Mutex<HashMap<blake3::Hash, Counter>>,
     out: Mutex<Out>,
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let place = event.metadata().callsite();
-        let asked = self.places.lock().entry(place).or_default().ask(self.age.elapsed());
+        let now = self.age.elapsed();
+        let asked = self.places.lock().entry(place).or_default().ask(now, LINES_MAX);
         let Some(aside) = asked else { return };
         // Only now: what is not said costs nothing, however much work its words are.
         let mut words = Words::default();
         event.record(&mut words);
-        let line = self.line(*event.metadata().level(), &(words.0 + &aside));
+        let Some(again) = self.ask_for_text(&words.0, now) else { return };
+        let line = self.line(*event.metadata().level(), &(words.0 + &again + &aside));
         self.out.lock().write(&line);
     }
 }
 
 impl Lines {
+    fn ask_for_text(&self, words: &str, now: Duration) -> Option<String> {
+        let mut texts = self.texts.lock();
+        if texts.len() >= TEXTS_MAX {
+            texts.clear();
+        }
+        texts.entry(blake3::hash(words.as_bytes())).or_default().ask(now, SAME_MAX)
+    }
+
     fn line(&self, level: Level, words: &str) -> String {
         let mut line = String::new();
         SystemTime.format_time(&mut Writer::new(&mut line)).ok();
@@ -235,27 +254,27 @@ impl Visit for Words {
     }
 }
 
-/// A place in the program that speaks.
+/// How often something was said: by one place in the program, or in the same words.
 #[derive(Default)]
-struct Place {
+struct Counter {
     /// When it began to count, by the age of the process.
     since: Duration,
     /// How often it wanted to speak since then.
     count: u64,
 }
 
-impl Place {
-    /// Whether it may speak at `now`; what is to be added to its words.
-    fn ask(&mut self, now: Duration) -> Option<String> {
+impl Counter {
+    /// Whether it may be said at `now`, `most` times in a period; what is to be added then.
+    fn ask(&mut self, now: Duration, most: u64) -> Option<String> {
         if self.count > 0 && now.saturating_sub(self.since) < PERIOD {
             self.count += 1;
             return match self.count {
-                ..LINES_MAX => Some(String::new()),
-                LINES_MAX => Some(" (more like it are counted, not said)".to_owned()),
+                count if count < most => Some(String::new()),
+                count if count == most => Some(" (more like it are counted, not said)".to_owned()),
                 _ => None,
             };
         }
-        let unsaid = self.count.saturating_sub(LINES_MAX);
+        let unsaid = self.count.saturating_sub(most);
         *self = Self { since: now, count: 1 };
         let aside =
             if unsaid > 0 { format!(" (and {unsaid} more like it)") } else { String::new() };
@@ -306,16 +325,20 @@ mod tests {
 
     #[test]
     fn a_place_that_says_too_much_counts() {
-        let mut place = Place::default();
+        let mut place = Counter::default();
         let at = Duration::from_millis;
-        let said: Vec<String> = (0..1000).filter_map(|_| place.ask(at(5))).collect();
-        assert_eq!(u64::try_from(said.len()).unwrap(), LINES_MAX);
+        let said: Vec<String> = (0..1000).filter_map(|_| place.ask(at(5), SAME_MAX)).collect();
+        assert_eq!(u64::try_from(said.len()).unwrap(), SAME_MAX);
         assert!(said.last().unwrap().contains("counted"), "{said:?}");
         assert!(said.iter().rev().skip(1).all(String::is_empty), "{said:?}");
-        assert_eq!(place.ask(at(1004)), None);
-        let unsaid = format!(" (and {} more like it)", 1001 - LINES_MAX);
-        assert_eq!(place.ask(at(1005)), Some(unsaid));
-        assert_eq!(place.ask(at(5000)), Some(String::new()), "nothing was left out since");
+        assert_eq!(place.ask(at(1004), SAME_MAX), None);
+        let unsaid = format!(" (and {} more like it)", 1001 - SAME_MAX);
+        assert_eq!(place.ask(at(1005), SAME_MAX), Some(unsaid));
+        assert_eq!(
+            place.ask(at(5000), SAME_MAX),
+            Some(String::new()),
+            "nothing was left out since"
+        );
     }
 
     #[test]
@@ -325,6 +348,7 @@ mod tests {
             colors,
             age: Stopwatch::start(),
             places: Mutex::default(),
+            texts: Mutex::default(),
             out: Mutex::new(Out { log: None }),
         };
         let line = lines(false).line(Level::WARN, "a\nb \u{1b}[31m");

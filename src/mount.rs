@@ -171,16 +171,9 @@ pub fn mount(
     options: &MountOptions,
     usable: &mut dyn FnMut(&Mounted),
 ) -> Result<Mounted, MountError> {
-    device::available()?;
-    let options = &MountOptions { mountpoint: resolve(&options.mountpoint)?, ..options.clone() };
-    if options.store.starts_with(&options.mountpoint) {
-        let (mountpoint, store) = (options.mountpoint.clone(), options.store.clone());
-        return Err(MountError::AboveStore { mountpoint, store });
-    }
+    let mountpoint = check(&options.store, &options.mountpoint)?;
+    let options = &MountOptions { mountpoint, ..options.clone() };
     let mut notes = Vec::new();
-    if let Some(holder) = living(&options.store)? {
-        return Err(held(&options.store, holder)?);
-    }
     if let Some(note) = clear_mountpoint(options)? {
         notes.push(note);
     }
@@ -202,6 +195,35 @@ pub fn mount(
     mounted.notes.splice(0..0, notes);
     usable(&mounted);
     Ok(mounted)
+}
+
+/// Whether a store could be mounted there, as far as that can be told without doing it; the place
+/// without symbolic links.
+///
+/// # Errors
+///
+/// As [`mount`].
+pub fn check(store: &Path, mountpoint: &Path) -> Result<PathBuf, MountError> {
+    device::available()?;
+    let place = resolve(mountpoint)?;
+    if store.starts_with(&place) {
+        return Err(MountError::AboveStore { mountpoint: place, store: store.to_owned() });
+    }
+    if let Some(holder) = living(store)? {
+        return Err(held(store, holder)?);
+    }
+    let mounts = mounts()?;
+    match mounts.iter().rev().find(|mount| mount.mountpoint == place) {
+        Some(mount) if mount.kind == FS_TYPE && is_dead(&mount.source) => Ok(place),
+        Some(mount) => {
+            let what = format!("{} ({})", mount.source.display(), mount.kind);
+            Err(MountError::Busy { mountpoint: place, what })
+        }
+        None if place.exists() && !place.is_dir() => {
+            Err(MountError::NotDirectory { mountpoint: place })
+        }
+        None => Ok(place),
+    }
 }
 
 /// Unmounts the store's mount and waits until keeper and server are gone (`lazy`: only detaches,
@@ -226,10 +248,26 @@ pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
     // A mount that nobody serves is in use by nobody who could go on.
     let served = holder.is_some() || claim::is_served(store).map_err(of_store(store))?;
     device::unmount(&mountpoint, lazy || !served)?;
+    // Nobody uses it any more, so whoever does not end by itself hangs.
     if !lazy && !claim::wait_until_free(store, END_PATIENCE).map_err(of_store(store))? {
-        let source = io::Error::from(io::ErrorKind::TimedOut);
-        return Err(MountError::Io { action: "waiting for the daemon to end".into(), source });
+        end_daemon(store);
     }
+    Ok(mountpoint)
+}
+
+/// What [`umount`] would unmount, and whether it may.
+///
+/// # Errors
+///
+/// As [`umount`], but for what only trying shows: whether it is in use.
+pub fn rehearse_umount(store: &Path) -> Result<PathBuf, MountError> {
+    let mounts = mounts()?;
+    let mountpoint = match (living(store), mountinfo::mountpoint_of(&mounts, store)) {
+        (_, Some(mountpoint)) => mountpoint.to_owned(),
+        (Ok(Some(holder)), None) => return Err(MountError::Detached { pid: holder.pid }),
+        (_, None) => return Err(MountError::NotMounted),
+    };
+    may_unmount(store)?;
     Ok(mountpoint)
 }
 
@@ -255,12 +293,16 @@ pub fn abort(store: &Path, mountpoint: &Path) -> Result<(), MountError> {
     device::abort(mountpoint);
     // Both end by themselves, unless they hang. Without them the connection ends in any case.
     if !claim::wait_until_free(store, ABORT_PATIENCE).map_err(of_store(store))? {
-        for pid in daemon(store) {
-            // One that has ended meanwhile is what was wanted.
-            rustix::process::kill_process(pid, Signal::KILL).ok();
-        }
+        end_daemon(store);
     }
     device::unmount(mountpoint, true)
+}
+
+fn end_daemon(store: &Path) {
+    for pid in daemon(store) {
+        // One that has ended meanwhile is what was wanted.
+        rustix::process::kill_process(pid, Signal::KILL).ok();
+    }
 }
 
 /// The processes of a store's daemon, known by their command lines.
@@ -342,8 +384,8 @@ fn resolve(path: &Path) -> Result<PathBuf, MountError> {
         };
         let parent = match parent.canonicalize() {
             Ok(parent) => parent,
-            // It will be made, and then there is no link in it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(place),
+            // It will be made, below a place that may be behind a link.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => resolve(parent)?,
             Err(error) => return Err(failed(&format!("finding {}", parent.display()), error)),
         };
         let whole = parent.join(name);

@@ -366,5 +366,16 @@ impl<S: Read + Write> Wire<S> {
     }
 }
 
+impl Wire<std::os::unix::net::UnixStream> {
+    /// Waits for an answer no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn set_patience(&self, patience: std::time::Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))
+    }
+}
+
 #[cfg(test)]
 mod tests;

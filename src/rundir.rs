@@ -8,6 +8,7 @@
 //! ```
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -55,4 +56,13 @@ pub(crate) fn log(store: &Path) -> PathBuf {
 /// The operating system's.
 pub(crate) fn make(store: &Path) -> io::Result<()> {
     create_public_dir(CWD, &path(store)).map(drop)
+}
+
+/// Lets everybody read a file of the directory, whatever the umask was: who serves a store is no
+/// secret. Only its owner can, and only the first time it changes anything.
+pub(crate) fn open_to_all(file: &std::fs::File) {
+    let readable = std::fs::Permissions::from_mode(0o644);
+    if let Err(error) = file.set_permissions(readable) {
+        tracing::debug!("a file of the daemon stays as it is: {error}");
+    }
 }

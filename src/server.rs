@@ -151,14 +151,23 @@ fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
     };
     let store = Arc::new(Store::open(OsDisk::open(&directory)?)?);
     let (shown, unreadable) = match beginning {
-        Beginning::AtOnce => newest(&store, memory.announced())?,
+        Beginning::AtOnce => {
+            start_beat(&memory)?;
+            #[cfg(debug_assertions)]
+            fault::point("starting");
+            #[cfg(debug_assertions)]
+            fault::pause();
+            newest(&store, memory.announced())?
+        }
         Beginning::InWaiting => match wait(&store, &memory, &line)? {
-            Some(newest) => newest,
+            Some(newest) => {
+                start_beat(&memory)?;
+                newest
+            }
             // Another server goes on, and this one was never needed.
             None => return Ok(()),
         },
     };
-    start_beat(&memory)?;
     let restarts = memory.restarts();
     tracing::info!(restarts, "takes over {}", mountpoint.display());
     if memory.counts().iter().all(|(_, count)| *count == 0) {

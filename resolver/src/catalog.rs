@@ -139,6 +139,13 @@ impl Catalog {
         }
     }
 
+    /// Takes such a release out.
+    pub fn forget_unreadable(&mut self, id: &ReleaseId) {
+        if let Some(ids) = self.unreadable.get_mut(&id.name) {
+            ids.remove(id);
+        }
+    }
+
     /// Whether [`Catalog::insert_unreadable`] noted this release.
     #[must_use]
     pub fn is_unreadable(&self, id: &ReleaseId) -> bool {
@@ -168,8 +175,11 @@ impl Catalog {
             // What was selected before is known by its name.
             Pick::Prev => false,
         };
+        // One for another machine is in nobody's way, unless nothing else is meant.
+        let fits = |id: &&ReleaseId| best.is_none() || self.is_native_arch(&id.arch);
         self.unreadable(&spec.name)
             .rev()
+            .filter(fits)
             .filter(|id| spec.means_build(id) && best.is_none_or(|best| *best <= id.version))
             .find(means)
     }
@@ -281,7 +291,13 @@ impl Catalog {
     /// Whether a release is built for this machine, or for all.
     #[must_use]
     pub fn is_native(&self, release: &Release) -> bool {
-        release.id.arch == self.host || release.id.arch.is_all()
+        self.is_native_arch(&release.id.arch)
+    }
+
+    /// Whether this machine runs what is built for this architecture.
+    #[must_use]
+    pub fn is_native_arch(&self, arch: &Arch) -> bool {
+        *arch == self.host || arch.is_all()
     }
 
     /// Names of packages that look like `name`, nearest first, at most three.

@@ -114,17 +114,18 @@ fn prepare(run: &mut Invocation, wanted: Option<PathBuf>) -> Result<PathBuf, Com
 }
 
 fn rehearse(run: &Invocation, wanted: Option<PathBuf>) -> Result<PathBuf, CommandError> {
-    match (wanted, OsDisk::open(&run.store).and_then(Store::open)) {
+    let place = match (wanted, OsDisk::open(&run.store).and_then(Store::open)) {
         (wanted, Err(StoreError::Absent { .. })) => {
-            Ok(run.imagine(wanted.as_deref())?.format().prefix.as_path().to_owned())
+            run.imagine(wanted.as_deref())?.format().prefix.as_path().to_owned()
         }
         (wanted, store) => {
             let store = store?;
             run.state(&store)?.whole()?;
             host::writable(&run.store)?;
-            Ok(wanted.unwrap_or_else(|| store.format().prefix.as_path().to_owned()))
+            wanted.unwrap_or_else(|| store.format().prefix.as_path().to_owned())
         }
-    }
+    };
+    Ok(mount::check(&run.store, &place)?)
 }
 
 /// Absolute by text alone: the mount point may be a dead mount, on which every look fails.

@@ -1,6 +1,6 @@
 //! `dynfs remove`: takes release records out of the catalog.
 
-use resolver::{Catalog, ReleaseId, Spec};
+use resolver::{Catalog, Pick, ReleaseId, Spec};
 use serde::Serialize;
 
 use super::change;
@@ -21,10 +21,12 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Remove) -> Result<(), C
     let state = run.state(&store)?;
     let mut releases = Vec::new();
     for spec in &specs {
-        if let Some(id) = state.catalog.unreadable_match(spec) {
-            return Err(state.damage_to(&store, id).into());
-        }
-        let id = only(&state.catalog, spec)?;
+        let id = match state.catalog.unreadable_match(spec) {
+            // Damage is taken away only when it is named exactly.
+            Some(id) if matches!(spec.pick, Pick::Exact(_)) => id.clone(),
+            Some(id) => return Err(state.damage_to(&store, id).into()),
+            None => only(&state.catalog, spec)?,
+        };
         if !releases.contains(&id) {
             releases.push(id);
         }

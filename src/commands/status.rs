@@ -19,6 +19,8 @@ struct Document {
     generation: u64,
     /// The mount point, when a daemon serves the store.
     mount: Option<String>,
+    /// A mount of the store that nobody serves any more.
+    dead: Option<String>,
     pids: Pids,
     /// Servers that the keeper has replaced.
     restarts: u64,
@@ -52,12 +54,15 @@ pub(super) fn run(run: &mut Invocation) -> Result<(), CommandError> {
         document.generation = daemon.generation.0;
         daemon.live
     });
-    if let Some(live) = &live {
-        fill(&mut document, live);
-        // Detached, and still in use: the daemon lives on without a place of its own.
-        if mountinfo::mountpoint_of(&host::mounts()?, &run.store).is_none() {
-            document.mount = None;
+    let mounts = host::mounts()?;
+    let place = mountinfo::mountpoint_of(&mounts, &run.store);
+    match (&live, place) {
+        (Some(live), place) => {
+            fill(&mut document, live);
+            // Detached, and still in use: the daemon lives on without a place of its own.
+            document.mount = document.mount.filter(|_| place.is_some());
         }
+        (None, place) => document.dead = place.map(|place| place.display().to_string()),
     }
     if run.report.wants_json() {
         run.report.document(run.command, &document)?;
@@ -81,6 +86,7 @@ fn counts(state: &State) -> Document {
         prefix: String::new(),
         generation: state.current.number.0,
         mount: None,
+        dead: None,
         pids: Pids::default(),
         restarts: 0,
         announced: None,
@@ -118,7 +124,10 @@ fn text(document: &Document, state: &State, live: Option<&LiveStatus>) -> String
                 let since = render::ago(resolver::Timestamp(live.mounted_at), now);
                 format!("{}, mounted {since}", live.mountpoint.display())
             }
-            None => "not mounted: no daemon serves this store".to_owned(),
+            None => match &document.dead {
+                Some(place) => format!("{place}, dead: whoever looks gets an error"),
+                None => "not mounted: no daemon serves this store".to_owned(),
+            },
         },
     );
     row("store", format!("{}, prefix {}", document.store, document.prefix));

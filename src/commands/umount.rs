@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::error::CommandError;
 use crate::invocation::Invocation;
-use crate::{client, mount};
+use crate::mount;
 
 #[derive(Serialize)]
 struct Document {
@@ -15,9 +15,7 @@ struct Document {
 
 pub(super) fn run(run: &mut Invocation, arguments: &cli::Umount) -> Result<(), CommandError> {
     let mountpoint = match run.dry_run {
-        true => client::status(&run.store)?
-            .map(|status| status.live.mountpoint)
-            .ok_or(mount::MountError::NotMounted)?,
+        true => mount::rehearse_umount(&run.store)?,
         false => mount::umount(&run.store, arguments.lazy)?,
     };
     if run.report.wants_json() {

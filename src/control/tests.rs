@@ -52,13 +52,13 @@ fn root_and_the_owner_may_change() {
 fn others_may_read_and_nothing_else() {
     let service = service(1000);
     let outcome = || Call::Outcome { request: RequestId(REQUEST.to_owned()) };
-    assert_eq!(kind(service.answer(Call::Status, 1001)), None);
+    assert_eq!(kind(service.answer(Call::Status, 1001, false)), None);
     for call in [edit(), outcome(), Call::Unmount { lazy: false }] {
-        assert_eq!(kind(service.answer(call, 1001)), Some(Kind::Permission));
+        assert_eq!(kind(service.answer(call, 1001, false)), Some(Kind::Permission));
     }
     for uid in [0, 1000] {
-        assert_eq!(kind(service.answer(edit(), uid)), None);
-        assert_eq!(service.answer(outcome(), uid), Answer::Outcome { done: None });
+        assert_eq!(kind(service.answer(edit(), uid, true)), None);
+        assert_eq!(service.answer(outcome(), uid, true), Answer::Outcome { done: None });
     }
 }
 
@@ -68,7 +68,7 @@ fn a_request_id_of_another_shape_is_refused() {
     for id in ["", "x", &"F".repeat(32), &"0".repeat(1_000_000)] {
         let request = RequestId(id.to_owned());
         let call = Call::Edit { request, again: false, edit: Edit::Undo };
-        assert_eq!(kind(service.answer(call, 0)), Some(Kind::Usage));
+        assert_eq!(kind(service.answer(call, 0, true)), Some(Kind::Usage));
     }
 }
 
@@ -76,7 +76,7 @@ fn a_request_id_of_another_shape_is_refused() {
 fn another_protocol_is_refused() {
     let service = service(0);
     assert_eq!(
-        kind(service.answer(Call::Hello { protocol: PROTOCOL + 1 }, 0)),
+        kind(service.answer(Call::Hello { protocol: PROTOCOL + 1 }, 0, true)),
         Some(Kind::Unavailable)
     );
 }

@@ -6,7 +6,7 @@ use resolver::catalog::CatalogError;
 use resolver::{Catalog, GenerationNumber, Release, ReleaseId, View};
 use store_fs::{Disk, StoreError};
 
-use super::{Engine, EngineError, Inner, names_of};
+use super::{Engine, EngineError, Inner, UNINDEXED_SHARE, names_of};
 use crate::protocol::Done;
 
 impl<D: Disk> Engine<D> {
@@ -35,15 +35,18 @@ impl<D: Disk> Engine<D> {
         Ok(Done::Published { release: id, new, unshown: self.tell(inner) })
     }
 
-    /// Writes a release record, over a damaged one too: that says nothing which this does not.
-    fn put_record(&self, inner: &Inner, release: &Release) -> Result<bool, StoreError> {
+    /// Writes a release record, over a damaged one too where it is known that that held the same.
+    fn put_record(&self, inner: &Inner, release: &Release) -> Result<bool, EngineError> {
         match self.store.publish_release(&inner.writer, release) {
             // The object is as it must be, so it was the record.
-            Err(StoreError::Damaged { .. }) if self.store.object(&release.object).is_ok() => {
+            Err(error @ StoreError::Damaged { .. })
+                if self.store.object(&release.object).is_ok() =>
+            {
+                inner.state.check_same(&self.store, release, error)?;
                 self.store.remove_release(&inner.writer, &release.id)?;
-                self.store.publish_release(&inner.writer, release)
+                Ok(self.store.publish_release(&inner.writer, release)?)
             }
-            published => published,
+            published => Ok(published?),
         }
     }
 
@@ -58,12 +61,16 @@ impl<D: Disk> Engine<D> {
         for id in releases {
             match inner.state.catalog.get(id) {
                 Some(release) => present.push(Arc::clone(release)),
+                // Of that nothing is shown anywhere, so nothing will have to be announced.
+                None if inner.state.catalog.is_unreadable(id) => {}
                 // The first attempt of a client whose connection broke has removed it.
                 None if again => {}
                 None => return Err(EngineError::NotThere { release: Box::new(id.clone()) }),
             }
         }
-        if present.is_empty() {
+        let unreadable = |id: &&ReleaseId| inner.state.catalog.is_unreadable(id);
+        let damaged: Vec<ReleaseId> = releases.iter().filter(unreadable).cloned().collect();
+        if present.is_empty() && damaged.is_empty() {
             // All gone by then; what was promised is announced by whoever serves now.
             return Ok(Done::Removed { releases: releases.to_vec(), unshown: None });
         }
@@ -76,6 +83,10 @@ impl<D: Disk> Engine<D> {
             self.store.remove_release(&inner.writer, &release.id)?;
             catalog.remove(&release.id);
         }
+        for id in &damaged {
+            self.store.remove_release(&inner.writer, id)?;
+            catalog.forget_unreadable(id);
+        }
         inner.stale = false;
         inner.state.catalog = Arc::new(catalog);
         Ok(Done::Removed { releases: releases.to_vec(), unshown: self.tell(inner) })
@@ -83,7 +94,12 @@ impl<D: Disk> Engine<D> {
 
     /// Brings the index up to date for whoever reads next. That they read slower without it is no
     /// failure of what was done.
-    pub(super) fn renew_index(&self, inner: &Inner) {
+    pub(super) fn renew_index(&self, inner: &mut Inner) {
+        inner.unindexed += 1;
+        if inner.unindexed * UNINDEXED_SHARE <= inner.state.catalog.len() {
+            return;
+        }
+        inner.unindexed = 0;
         if let Err(error) = self.store.catalog_and_index(&inner.writer, self.host.clone()) {
             tracing::warn!("the index was not renewed: {error}");
         }
@@ -134,6 +150,30 @@ impl super::State {
         Ok(())
     }
 
+    /// Refuses unless a damaged record is known to have held this very content: by a generation
+    /// that selects the release, or by the index.
+    fn check_same<D: Disk>(
+        &self,
+        store: &store_fs::Store<D>,
+        release: &Release,
+        damage: StoreError,
+    ) -> Result<(), EngineError> {
+        let selects = |number: &GenerationNumber| {
+            let system = self.selections(store, *number).ok()?;
+            let selected = system.packages.get(&release.id.name)?;
+            (selected.release == release.id).then_some(selected.object)
+        };
+        let selected = self.generations.iter().rev().find_map(selects);
+        match selected.or_else(|| store.last_known(&release.id)) {
+            Some(object) if object == release.object => Ok(()),
+            Some(_) => Err(CatalogError::OtherContent { id: release.id.clone() }.into()),
+            None => {
+                let release = Box::new(release.id.clone());
+                Err(EngineError::Unproven { release, source: damage })
+            }
+        }
+    }
+
     /// Whether a release would be new to the store; refused as publishing it would be.
     ///
     /// # Errors
@@ -149,7 +189,9 @@ impl super::State {
         }
         match store.is_new(release) {
             // It would be written anew.
-            Err(StoreError::Damaged { .. }) => Ok(true),
+            Err(damage @ StoreError::Damaged { .. }) => {
+                self.check_same(store, release, damage).map(|()| true)
+            }
             is_new => Ok(is_new?),
         }
     }

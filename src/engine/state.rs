@@ -167,7 +167,12 @@ impl State {
         let unknown = self.newest_damaged.iter().map(|damaged| {
             format!("generation {} is damaged: what it had selected is not known", damaged.number)
         });
-        plan.notes.iter().filter(told).map(ToString::to_string).chain(unknown).collect()
+        let came = |note: &Note| matches!(note, Note::Brought { .. } | Note::Chosen { .. });
+        let unread = plan.notes.iter().any(came).then_some(&self.damaged).into_iter().flatten();
+        let unread =
+            unread.map(|error| format!("not considered, since it cannot be read: {error}"));
+        let notes = plan.notes.iter().filter(told).map(ToString::to_string);
+        notes.chain(unread).chain(unknown).collect()
     }
 
     /// The selections of a generation; those of generation 0 are empty.

@@ -206,6 +206,10 @@ impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
         match error {
+            EngineError::Unproven { ref release, .. } => {
+                let hint = format!("dynfs remove {}, then add it again", exact(release));
+                Self::new(Kind::Integrity, message).with_sources(&error).hint(hint)
+            }
             EngineError::Store(error) => error.into(),
             EngineError::Newest(error) => error.into(),
             EngineError::Refused(refusal) => (*refusal).into(),

@@ -287,7 +287,7 @@ impl Watched {
     fn end_if_hung(&mut self, keeper: &Keeper<'_>) -> io::Result<()> {
         let limit = u64::try_from(keeper.options.watchdog.as_nanos()).unwrap_or(u64::MAX);
         let now = Memory::now();
-        if limit == 0 || !self.served || now.saturating_sub(self.looked) < LOOK_EVERY {
+        if limit == 0 || now.saturating_sub(self.looked) < LOOK_EVERY {
             return Ok(());
         }
         self.looked = now;

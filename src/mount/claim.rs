@@ -61,6 +61,7 @@ impl Claim {
             .truncate(false)
             .mode(0o644)
             .open(rundir::claim(store))?;
+        rundir::open_to_all(&file);
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Asked::Held(read(&mut file))),
@@ -82,6 +83,7 @@ pub(crate) fn serve(store: &Path) -> io::Result<File> {
     let path = rundir::server(store);
     let mode = |options: &mut OpenOptions| options.mode(0o644).open(&path);
     let file = mode(OpenOptions::new().read(true).append(true).create(true))?;
+    rundir::open_to_all(&file);
     flock(&file, FlockOperation::NonBlockingLockShared)?;
     Ok(file)
 }

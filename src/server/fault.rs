@@ -3,6 +3,7 @@
 //! ```text
 //! DYNFS_TEST_CRASH=<point>:<token>   abort at the point
 //! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name
+//! DYNFS_TEST_STOP=server:<token>     stop before serving
 //! DYNFS_TEST_POISON=<name>:          abort at each lookup of the name, token or not
 //! DYNFS_TEST_DEAF=kernel:<token>     do not tell the kernel, and say that it failed
 //! ```
@@ -22,6 +23,16 @@ pub(super) fn point(name: &str) {
         && used_up(&token)
     {
         std::process::abort();
+    }
+}
+
+/// Stops this process when a test asked for it.
+pub(super) fn pause() {
+    if let Some((_, token)) = read("DYNFS_TEST_STOP")
+        && used_up(&token)
+    {
+        let this = rustix::process::getpid();
+        rustix::process::kill_process(this, rustix::process::Signal::STOP).ok();
     }
 }
 

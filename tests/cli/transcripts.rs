@@ -46,6 +46,7 @@ transcripts! {
     damaged_newest,
     damaged_releases,
     damaged_store,
+    damaged_unselected,
     first_steps,
     removing,
     several_packages,

@@ -95,6 +95,30 @@ fn a_server_that_hangs_is_replaced() {
     assert!(rig.log().contains("hung and was killed"), "{}", rig.log());
 }
 
+/// A server that is stopped before it serves is replaced too, the first one as well as a later
+/// one, and one that dies then is no reason not to mount.
+#[test]
+fn a_server_that_never_serves_is_replaced() {
+    for (variable, what) in [("DYNFS_TEST_STOP", "server"), ("DYNFS_TEST_CRASH", "starting")] {
+        let scratch = tempfile::tempdir().expect("a place");
+        let token = scratch.path().join("token");
+        let value = format!("{what}:{}", token.display());
+        let test = format!("a_server_that_never_serves_is_replaced ({what})");
+        let Some(rig) = Rig::new(&test, &[(variable, value.as_str())]) else { return };
+        fs::write(&token, "").expect("ours");
+        rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8"), "--watchdog", "1"]);
+        println!("MOUNTED {test}");
+        assert!(!token.exists(), "the first server was to be hit");
+        rig.add_plain("demo", "1.0");
+        rig.ok(["select", "demo"]);
+        fs::write(&token, "").expect("ours");
+        let server = rig.kill_server();
+        assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+        assert!(!token.exists(), "the next server was to be hit");
+        rig.wait_for_other_server(server);
+    }
+}
+
 /// A request that is never answered is taken from its server and given to the next one; one that
 /// hangs that too is answered with an error, and nothing else is.
 #[test]

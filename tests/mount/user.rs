@@ -179,3 +179,36 @@ fn place(device: u32) -> Result<TempDir, String> {
     }
     Ok(place)
 }
+
+/// Of a store of root, everybody may read the state and the group `dynfs` may change it, but only
+/// root may replace the daemon.
+#[test]
+fn who_may_change_a_store_of_root() {
+    const TEST: &str = "who_may_change_a_store_of_root";
+    let Some(output) = run(TEST, 0o666, CHANGING) else { return };
+    assert!(output.ends_with("0 5 5\n0 0 5\n0 0 5\n0 0 0\n"), "{output}");
+    println!("MOUNTED {TEST}");
+}
+
+const CHANGING: &str = r#"
+printf 'root:x:0:\ndynfs:x:4242:\n' >"$PLACE/group"
+mount --bind "$PLACE/group" /etc/group || exit $CANNOT
+d() { "$DYNFS" --store "$PLACE/roots" "$@"; }
+d mount "$mount" >&2
+add 1.0
+add 2.0
+try() {
+    codes=
+    for words in status 'select demo@'$1 reexec; do
+        code=0
+        setpriv $2 "$DYNFS" --store "$PLACE/roots" $words >&2 || code=$?
+        codes="$codes $code"
+    done
+    echo $codes
+}
+try 1.0 '--reuid=65534 --regid=65534 --clear-groups'
+try 2.0 '--reuid=65534 --regid=65534 --groups=4242'
+try 1.0 '--reuid=65534 --regid=4242 --clear-groups'
+try 2.0 '--reuid=0 --regid=0 --clear-groups'
+d umount >&2
+"#;

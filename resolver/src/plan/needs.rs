@@ -82,6 +82,7 @@ impl<'a> Draft<'a> {
         match self.answer(need) {
             Answer::Met => Ok(()),
             Answer::Bring(release) => {
+                self.refuse_if_damage_is_better(release, need)?;
                 let why = match self.packages.get(&release.id.name).map(|s| &s.why) {
                     Some(why @ Why::Asked(_)) => why.clone(),
                     _ => Why::NeededBy(who.id.name.clone()),
@@ -109,6 +110,29 @@ impl<'a> Draft<'a> {
                 Ok(())
             }
             _ => Err(self.unmet(who, need)),
+        }
+    }
+
+    /// A newer release of the same package that cannot be read could be the one to choose, and
+    /// another one in its place would be a silent step back.
+    fn refuse_if_damage_is_better(&self, chosen: &Release, need: &Need) -> Result<(), Refusal> {
+        let name = &chosen.id.name;
+        if self.packages.contains_key(name) {
+            // It moves, within what can be read.
+            return Ok(());
+        }
+        let in_range = |id: &&ReleaseId| match need {
+            Need::Package(_, range) => range.contains(&id.version),
+            // What it provides is not known.
+            Need::Soname(_) => true,
+        };
+        let plain =
+            |id: &&ReleaseId| self.catalog.is_native_arch(&id.arch) && id.variants.is_empty();
+        let newer = |id: &&ReleaseId| id.version > chosen.id.version;
+        let mut unreadable = self.catalog.unreadable(name).rev();
+        match unreadable.find(|id| plain(id) && in_range(id) && newer(id)) {
+            Some(release) => Err(Refusal::Unreadable { release: release.clone() }),
+            None => Ok(()),
         }
     }
 

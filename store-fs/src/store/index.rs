@@ -79,6 +79,11 @@ impl Index {
         (row.stamp == *stamp).then(|| Arc::unwrap_or_clone(row.release))
     }
 
+    /// Takes out what is known of a record, in whatever state it was then.
+    pub(super) fn take_row(&mut self, path: &Path) -> Option<Row> {
+        self.rows.remove(path)
+    }
+
     /// Reads the index.
     pub(crate) fn load<D: Disk>(disk: &D) -> Result<Self, IndexError> {
         let bytes = read_file(disk, Path::new(path::INDEX), INDEX_LEN_MAX)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use resolver::{Arch, Catalog, PackageName, Release, ReleaseId};
+use resolver::{Arch, Catalog, ObjectId, PackageName, Release, ReleaseId};
 
 use super::index::{Index, IndexError, Row};
 use super::record::{self, RecordReader, RecordWriter};
@@ -102,12 +102,16 @@ impl<D: Disk> Store<D> {
 
     /// Reads every record that `known` does not have as it is.
     fn read_catalog(&self, host: Arch, mut known: Index) -> Result<ReadCatalog, StoreError> {
-        let files = self.release_files()?;
+        let (files, odd) = self.release_files()?;
         let mut catalog = Catalog::new(host);
         let (mut problems, mut rows) = (Vec::new(), Index::default());
         let mut is_current = true;
         for (path, stamp) in files {
-            let release = match known.take(&path, &stamp) {
+            let (mut fresh, mut stale) = (None, known.take_row(&path));
+            if stale.as_ref().is_some_and(|row| row.stamp == stamp) {
+                fresh = stale.take().map(|row| Arc::unwrap_or_clone(row.release));
+            }
+            let release = match fresh {
                 Some(release) => Ok(Some(release)),
                 None => {
                     is_current = false;
@@ -128,8 +132,18 @@ impl<D: Disk> Store<D> {
                     if let Some(id) = path::release_at(&path) {
                         catalog.insert_unreadable(id);
                     }
+                    // What it held once is all that will ever be known of it.
+                    if let Some(row) = stale {
+                        rows.insert(path, row);
+                    }
                     problems.push(error);
                 }
+            }
+        }
+        for path in odd {
+            if let Some(id) = path::release_at(&path) {
+                catalog.insert_unreadable(id);
+                problems.push(damaged(&self.disk, &path, "it is not a file"));
             }
         }
         // What is left in `known` was removed.
@@ -137,11 +151,12 @@ impl<D: Disk> Store<D> {
         Ok(ReadCatalog { catalog, problems, rows, is_current })
     }
 
-    /// The paths and stamps of all release records, in the order of paths.
-    fn release_files(&self) -> Result<BTreeMap<PathBuf, Stamp>, StoreError> {
+    /// The paths and stamps of all release records, in the order of paths; then what is in their
+    /// place and is no file.
+    fn release_files(&self) -> Result<(BTreeMap<PathBuf, Stamp>, Vec<PathBuf>), StoreError> {
         let top = Path::new(path::RELEASES);
         let listing = |path: &Path, error| self.io("listing", path, error);
-        let mut files = BTreeMap::new();
+        let (mut files, mut odd) = (BTreeMap::new(), Vec::new());
         for package in self.disk.list(top).map_err(|error| listing(top, error))? {
             let is_package = package.name.to_str().is_some_and(|n| PackageName::new(n).is_ok());
             if package.kind != ListedKind::Dir || !is_package {
@@ -150,14 +165,25 @@ impl<D: Disk> Store<D> {
             let dir = top.join(&package.name);
             for record in self.disk.list(&dir).map_err(|error| listing(&dir, error))? {
                 let path = dir.join(&record.name);
+                if record.kind != ListedKind::File {
+                    odd.push(path);
+                    continue;
+                }
                 let stamp = self.disk.stamp(&path).map_err(|error| listing(&path, error))?;
-                // None: it is no file, or it was removed since it was listed.
+                // None: it was removed since it was listed.
                 if let Some(stamp) = stamp {
                     files.insert(path, stamp);
                 }
             }
         }
-        Ok(files)
+        Ok((files, odd))
+    }
+
+    /// What the record of a release held when the index last knew it: of one that is damaged,
+    /// nothing else says so.
+    pub fn last_known(&self, id: &ReleaseId) -> Option<ObjectId> {
+        let row = Index::load(&self.disk).ok()?.take_row(&path::release(id).ok()?)?;
+        Some(row.release.object)
     }
 
     /// Reads the index and what it does not have; what is wrong with it comes second.
