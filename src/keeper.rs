@@ -33,7 +33,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use store_fs::Memory;
-use store_fs::fuse::{Negotiated, answer_init};
+use store_fs::fuse::{Foregone, Negotiated, answer_init};
 
 use self::program::Program;
 use self::watch::{Ended, Watched};
@@ -64,6 +64,8 @@ struct Keeper<'a> {
     memory: Memory,
     control: UnixListener,
     signals: OwnedFd,
+    /// Whether the kernel hands out again what a dead server had read.
+    can_resend: bool,
     /// What servers run.
     program: Program,
     _claim: Claim,
@@ -131,7 +133,7 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     let signals = watch_signals().map_err(doing("watching for signals"))?;
     let memory = Memory::create().map_err(doing("making the memory file"))?;
     let mounting = device::mount(&options.store, &options.mountpoint)?;
-    let negotiated = answer_init(mounting.device.as_fd()).map_err(|error| {
+    let negotiated = answer_init(mounting.device.as_fd(), foregone()).map_err(|error| {
         detach(&options.mountpoint);
         doing("agreeing with the kernel")(error)
     })?;
@@ -143,8 +145,9 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     let notes = notes(&negotiated, mounting.allow_other);
     let device = mounting.device;
     host::spare_from_oom(OOM_SCORE);
-    let program = Program::Own;
-    let mut keeper = Keeper { options, device, memory, control, signals, program, _claim: claim };
+    let (can_resend, program) = (negotiated.can_resend(), Program::Own);
+    let mut keeper =
+        Keeper { options, device, memory, control, signals, can_resend, program, _claim: claim };
     keeper.keep(None, Some(notes), report)
 }
 
@@ -259,6 +262,12 @@ pub(crate) fn set_inheritable(descriptors: &[BorrowedFd<'_>], inheritable: bool)
     descriptors.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, flags)?))
 }
 
+/// What is not asked of the kernel: nothing, but for tests of what older ones do.
+fn foregone() -> Foregone {
+    let is_old = cfg!(debug_assertions) && host::variable("DYNFS_TEST_OLD_KERNEL").is_some();
+    if is_old { Foregone::Resend } else { Foregone::Nothing }
+}
+
 fn claim(options: &MountOptions) -> Result<Claim, MountError> {
     let take = || Claim::take(&options.store, &options.mountpoint);
     let mut asked = take().map_err(doing("claiming the store"))?;
@@ -310,7 +319,7 @@ fn notes(negotiated: &Negotiated, allow_other: bool) -> Vec<String> {
     if !negotiated.can_resend() {
         notes.push(
             "this kernel cannot repeat the requests of a server that died (Linux 6.9 can): \
-             a program may then wait until the mount is replaced"
+             in rare cases a program may then wait until dynfs abort"
                 .into(),
         );
     }

@@ -19,6 +19,8 @@ mod differential;
 mod guard;
 #[path = "mount/log.rs"]
 mod log;
+#[path = "mount/old_kernel.rs"]
+mod old_kernel;
 #[path = "mount/programs.rs"]
 mod programs;
 #[path = "mount/swap.rs"]

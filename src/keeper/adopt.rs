@@ -63,7 +63,9 @@ fn run(
     let server = server.map_err(doing("watching the server"))?;
     host::spare_from_oom(OOM_SCORE);
     tracing::warn!("the keeper died; this one goes on");
+    let can_resend = agreed.is_some_and(|agreed| agreed.negotiated.can_resend());
     let program = Program::Own;
-    let mut keeper = Keeper { options, device, memory, control, signals, program, _claim: claim };
+    let mut keeper =
+        Keeper { options, device, memory, control, signals, can_resend, program, _claim: claim };
     keeper.keep(Some(server), None, &mut |_| ())
 }

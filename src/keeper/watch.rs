@@ -189,9 +189,12 @@ impl Watched {
                 while self.line.is_some() && self.has_message()? {
                     self.listen(serving);
                 }
-                match self.how.blame() {
-                    Some(blame) => keeper.memory.blame_in_flight(blame),
-                    None => keeper.memory.clear_in_flight(),
+                if let Some(blame) = self.how.blame() {
+                    keeper.memory.blame_in_flight(blame);
+                }
+                match keeper.can_resend {
+                    true => keeper.memory.clear_in_flight(),
+                    false => keeper.memory.keep_orphans(),
                 }
                 if let Some(standby) = self.standby.take_if(|standby| standby.server.ready) {
                     return Ok(Ended::Replaced(standby));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DYNFS_TEST_CRASH=<point>:<token>   abort at the point
-//! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name
+//! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name, or the operation `=name`
 //! DYNFS_TEST_STOP=server:<token>     stop before serving
 //! DYNFS_TEST_POISON=<name>:          abort at each lookup of the name, token or not
 //! DYNFS_TEST_DEAF=kernel:<token>     do not tell the kernel, and say that it failed
@@ -13,6 +13,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
+
+use store_fs::Operation;
 
 use crate::host;
 
@@ -39,12 +41,12 @@ pub(super) fn pause() {
 /// Makes lookups stall or crash when a test asked for it.
 pub(super) fn install() {
     let (stall, poison) = (read("DYNFS_TEST_STALL"), read("DYNFS_TEST_POISON"));
-    let before = move |name: &[u8]| {
+    let before = move |operation: Operation, name: &[u8]| {
         if poison.as_ref().is_some_and(|(wanted, _)| name == wanted.as_bytes()) {
             std::process::abort();
         }
         if let Some((wanted, token)) = &stall
-            && name == wanted.as_bytes()
+            && is_meant(wanted, operation, name)
             && used_up(token)
         {
             loop {
@@ -52,8 +54,15 @@ pub(super) fn install() {
             }
         }
     };
-    if store_fs::fuse::hook::BEFORE_LOOKUP.set(Box::new(before)).is_err() {
-        tracing::warn!("lookups have a hook already");
+    if store_fs::fuse::hook::BEFORE_ANSWER.set(Box::new(before)).is_err() {
+        tracing::warn!("requests have a hook already");
+    }
+}
+
+fn is_meant(wanted: &str, operation: Operation, name: &[u8]) -> bool {
+    match wanted.strip_prefix('=') {
+        Some(wanted) => operation.name() == wanted,
+        None => operation == Operation::Lookup && name == wanted.as_bytes(),
     }
 }
 

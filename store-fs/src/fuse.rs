@@ -12,9 +12,10 @@ mod adapter;
 pub mod hook;
 mod in_hand;
 mod kernel;
+mod orphans;
 mod session;
 mod wire;
 
 pub use kernel::FuseKernel;
 pub use session::Session;
-pub use wire::{Negotiated, answer_init, resend};
+pub use wire::{Foregone, Negotiated, answer_init, resend};

@@ -20,7 +20,8 @@
 //!     512..      counters, one a kind of request
 //!    1024..      in-flight rows, 64 of 40 words (see `memory/in_flight.rs`)
 //!    3584..      suspects (see `memory/suspects.rs`)
-//!    3713..      spare, for a history of swaps
+//!    3713..      orphans (see `memory/orphans.rs`)
+//!    6273..      spare, for a history of swaps
 //!    9728..      promised names (see `memory/promises.rs`)
 //!  140800..      slot table, index, heap (see `slots.rs`)
 //! ```
@@ -28,6 +29,7 @@
 //! Nothing here waits for a disk, and nothing read from the file is trusted to be in range.
 
 mod in_flight;
+mod orphans;
 mod promises;
 mod suspects;
 pub(crate) mod text;
@@ -68,14 +70,15 @@ const CHANGES: usize = 45;
 const COUNTERS: usize = 512;
 const IN_FLIGHT_BASE: usize = 1024;
 const SUSPECTS_BASE: usize = IN_FLIGHT_BASE + IN_FLIGHT_ROWS * in_flight::ROW_WORDS;
-const SPARE_BASE: usize = SUSPECTS_BASE + suspects::SUSPECTS_WORDS;
+const ORPHANS_BASE: usize = SUSPECTS_BASE + suspects::SUSPECTS_WORDS;
+const SPARE_BASE: usize = ORPHANS_BASE + orphans::ORPHANS_WORDS;
 const PROMISES_BASE: usize = 9728;
 const PROMISES_WORDS: usize = 131_072;
 pub(crate) const TABLE_BASE: usize = PROMISES_BASE + PROMISES_WORDS;
 
 const _: () = assert!(NEGOTIATED + NEGOTIATED_LEN_MAX / WORD_LEN <= RESTARTS);
 const _: () = assert!(COUNTERS + Operation::ALL.len() <= IN_FLIGHT_BASE);
-const _: () = assert!(SPARE_BASE == 3713 && SPARE_BASE < PROMISES_BASE);
+const _: () = assert!(SPARE_BASE == 6273 && SPARE_BASE < PROMISES_BASE);
 const _: () = assert!(TABLE_BASE == 140_800);
 
 /// The sizes of the slot table's parts.

@@ -135,8 +135,6 @@ impl<D: Disk> Filesystem for Adapter<D> {
         else {
             return reply.error(Errno::EIO);
         };
-        #[cfg(debug_assertions)]
-        super::hook::before_lookup(name);
         match self.fs.lookup(Ino(parent.0), name) {
             Ok(Some(entry)) => reply.entry(&entry.ttl, &self.file_attr(&entry.attr), GENERATION),
             Ok(None) => reply.entry(&FOR_EVER, &self.miss(), GENERATION),

@@ -1,15 +1,18 @@
-//! A hook for tests: what runs before a lookup is answered. It is not in release builds.
+//! A hook for tests: what runs before a request is answered. It is not in release builds.
 
 use std::sync::OnceLock;
 
-/// Called with the name that is looked up, on the thread that handles the request.
-pub type BeforeLookup = Box<dyn Fn(&[u8]) + Send + Sync>;
+use crate::Operation;
+
+/// Called with the operation, and the name of a lookup, on the thread that handles the request and
+/// after the request was noted as in flight.
+pub type BeforeAnswer = Box<dyn Fn(Operation, &[u8]) + Send + Sync>;
 
 /// The hook, set at most once.
-pub static BEFORE_LOOKUP: OnceLock<BeforeLookup> = OnceLock::new();
+pub static BEFORE_ANSWER: OnceLock<BeforeAnswer> = OnceLock::new();
 
-pub(super) fn before_lookup(name: &[u8]) {
-    if let Some(hook) = BEFORE_LOOKUP.get() {
-        hook(name);
+pub(super) fn before_answer(operation: Operation, name: &[u8]) {
+    if let Some(hook) = BEFORE_ANSWER.get() {
+        hook(operation, name);
     }
 }

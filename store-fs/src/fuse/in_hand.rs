@@ -116,6 +116,8 @@ impl<D: Disk> InHand<D> {
         let unique = request.unique().0;
         let in_flight = InFlight { unique, operation, node: node.0, offset, size };
         let row = self.memory.in_flight(row, tid, in_flight, name);
+        #[cfg(debug_assertions)]
+        super::hook::before_answer(operation, name);
         Serving { _row: row, _handler: RequestGuard::enter(), _suspect: suspect }
     }
 }

@@ -6,7 +6,8 @@
 //! ```text
 //! 1. write a made-up INIT into one end, give the other to the library, read its answer
 //! 2. dup3 the real connection over the descriptor that the library holds
-//! 3. RESEND: the kernel queues again whatever a dead server had read and not answered
+//! 3. RESEND: the kernel queues again whatever a dead server had read and not answered. One that
+//!    cannot (before Linux 6.9) is answered from what the memory file has of it
 //! ```
 
 use std::io;
@@ -18,6 +19,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::adapter::Adapter;
 use super::kernel::FuseKernel;
+use super::orphans;
 use super::wire::{Negotiated, resend};
 use crate::{Disk, DynFs, Memory, sys};
 
@@ -26,6 +28,8 @@ use crate::{Disk, DynFs, Memory, sys};
 pub struct Session<D: Disk> {
     session: fuser::Session<Adapter<D>>,
     can_resend: bool,
+    fs: Arc<DynFs<D>>,
+    memory: Arc<Memory>,
 }
 
 impl<D: Disk> Session<D> {
@@ -50,12 +54,12 @@ impl<D: Disk> Session<D> {
         config.n_threads = Some(threads);
         // A clone has a queue of its own, whose requests fail when its server dies.
         config.clone_fd = false;
-        let adapter = Adapter::new(fs, memory);
+        let adapter = Adapter::new(Arc::clone(&fs), Arc::clone(&memory));
         let session = fuser::Session::from_fd(adapter, library, SessionACL::All, config)?;
         let mut answer = [0; 256];
         rustix::io::read(&ours, &mut answer)?;
         sys::replace_descriptor(session.as_fd(), device.as_fd())?;
-        Ok(Self { session, can_resend: negotiated.can_resend() })
+        Ok(Self { session, can_resend: negotiated.can_resend(), fs, memory })
     }
 
     /// The way to tell the kernel of changes.
@@ -64,7 +68,8 @@ impl<D: Disk> Session<D> {
         FuseKernel::new(self.session.notifier())
     }
 
-    /// Has unanswered requests queued again, then answers until the mount is gone.
+    /// Has unanswered requests queued again, or where the kernel cannot do that answers those that
+    /// are known; then answers until the mount is gone.
     ///
     /// # Errors
     ///
@@ -72,6 +77,9 @@ impl<D: Disk> Session<D> {
     pub fn run(self) -> io::Result<()> {
         if self.can_resend {
             resend(self.session.as_fd())?;
+        } else {
+            let answered = orphans::answer_all(self.session.as_fd(), &self.fs, &self.memory)?;
+            tracing::info!(answered, "requests that a dead server had read");
         }
         self.session.run()
     }

@@ -127,12 +127,25 @@ impl Negotiated {
     }
 }
 
+/// What is not asked of a kernel that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foregone {
+    /// Everything is asked for.
+    Nothing,
+    /// Requests are not queued again, as on kernels before 6.9.
+    Resend,
+}
+
 /// Waits for the kernel's `INIT` on a freshly mounted connection and answers it.
 ///
 /// # Errors
 ///
 /// `Unsupported` for a kernel that cannot serve opens from its caches; else the operating system's.
-pub fn answer_init(device: BorrowedFd<'_>) -> io::Result<Negotiated> {
+pub fn answer_init(device: BorrowedFd<'_>, foregone: Foregone) -> io::Result<Negotiated> {
+    let wanted = match foregone {
+        Foregone::Nothing => WANTED,
+        Foregone::Resend => WANTED & !HAS_RESEND,
+    };
     let mut buffer = vec![0; READ_BUFFER_LEN];
     loop {
         let len = rustix::io::retry_on_intr(|| rustix::io::read(device, &mut buffer))?;
@@ -146,7 +159,7 @@ pub fn answer_init(device: BorrowedFd<'_>) -> io::Result<Negotiated> {
                 let agreed = Negotiated {
                     minor: offer.minor.min(MINOR),
                     readahead_max: offer.readahead_max,
-                    flags: offer.flags & WANTED,
+                    flags: offer.flags & wanted,
                 };
                 send(device, unique, &init_answer(&agreed))?;
                 return Ok(agreed);

@@ -11,7 +11,7 @@
 //! The words behind an odd sequence are complete. A killed server leaves its rows odd; they are
 //! what the keeper reads then. Nothing here decides what an old row means.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::text::{load_text, store_text, words_of};
 use super::{IN_FLIGHT_BASE, Memory};
@@ -215,28 +215,36 @@ impl Memory {
         }
     }
 
-    fn in_flight_row(&self, thread: usize) -> Option<InFlightRow> {
-        let row = row_base(thread);
-        let words = &self.words()[row..row + ROW_WORDS];
-        let before = words[0].load(Ordering::Acquire);
-        if before.is_multiple_of(2) {
-            return None;
-        }
-        let [unique, what, node, offset, since, tid, len] =
-            [1, 2, 3, 4, 5, 6, 7].map(|word| words[word].load(Ordering::Relaxed));
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(NAME_LEN_MAX);
-        let name = load_text(&words[NAME_WORD..], len);
-        fence(Ordering::Acquire);
-        if words[0].load(Ordering::Relaxed) != before {
-            return None;
-        }
-        let low = u32::try_from(what & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-        let size = u32::try_from(what >> 32).unwrap_or(u32::MAX);
-        let operation = Operation::from_number(low);
-        let request = InFlight { unique, operation, node, offset, size };
-        let tid = u32::try_from(tid).unwrap_or(0);
-        Some(InFlightRow { thread, tid, request, name, since })
+    pub(super) fn in_flight_row(&self, thread: usize) -> Option<InFlightRow> {
+        read_row(self.row_words(thread), thread)
     }
+
+    pub(super) fn row_words(&self, thread: usize) -> &[AtomicU64] {
+        let row = row_base(thread);
+        &self.words()[row..row + ROW_WORDS]
+    }
+}
+
+/// What a row holds; `None` when that is nothing, or changes right now.
+pub(super) fn read_row(words: &[AtomicU64], thread: usize) -> Option<InFlightRow> {
+    let before = words[0].load(Ordering::Acquire);
+    if before.is_multiple_of(2) {
+        return None;
+    }
+    let [unique, what, node, offset, since, tid, len] =
+        [1, 2, 3, 4, 5, 6, 7].map(|word| words[word].load(Ordering::Relaxed));
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(NAME_LEN_MAX);
+    let name = load_text(&words[NAME_WORD..], len);
+    fence(Ordering::Acquire);
+    if words[0].load(Ordering::Relaxed) != before {
+        return None;
+    }
+    let low = u32::try_from(what & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    let size = u32::try_from(what >> 32).unwrap_or(u32::MAX);
+    let operation = Operation::from_number(low);
+    let request = InFlight { unique, operation, node, offset, size };
+    let tid = u32::try_from(tid).unwrap_or(0);
+    Some(InFlightRow { thread, tid, request, name, since })
 }
 
 const fn row_base(thread: usize) -> usize {
