@@ -21,6 +21,7 @@ mod add;
 mod apply;
 mod change;
 mod completions;
+mod copy;
 mod diff;
 mod fsck;
 mod history;
@@ -104,6 +105,7 @@ fn dispatch(run: &mut Invocation, command: &Command, log: Log) -> Result<(), Com
         Command::Mount(arguments) => mount::run(run, arguments, log),
         Command::Umount(arguments) => umount::run(run, arguments),
         Command::Add(arguments) => add::run(run, arguments),
+        Command::Copy(arguments) => copy::run(run, arguments),
         Command::List(arguments) => list::run(run, arguments),
         Command::Show(arguments) => show::run(run, arguments),
         Command::Which(arguments) => which::run(run, arguments),
@@ -132,6 +134,7 @@ fn name(command: &Command) -> &'static str {
         Command::Mount(_) => "mount",
         Command::Umount(_) => "umount",
         Command::Add(_) => "add",
+        Command::Copy(_) => "copy",
         Command::List(_) => "list",
         Command::Show(_) => "show",
         Command::Which(_) => "which",

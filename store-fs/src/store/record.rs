@@ -35,6 +35,10 @@ pub(crate) const RELEASE: RecordKind =
 pub(crate) const GENERATION: RecordKind =
     RecordKind { name: "generation", version: 1, len_max: 256 * 1024 * 1024 };
 
+/// The head of a release file.
+pub(crate) const RELEASE_FILE: RecordKind =
+    RecordKind { name: "release-file", version: 1, len_max: 64 * 1024 * 1024 };
+
 #[derive(Serialize, Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
