@@ -21,6 +21,8 @@ mod guard;
 mod log;
 #[path = "mount/programs.rs"]
 mod programs;
+#[path = "mount/repair.rs"]
+mod repair;
 #[path = "mount/swap.rs"]
 mod swap;
 #[path = "mount/user.rs"]

@@ -166,7 +166,8 @@ impl Rig {
     }
 
     /// Asserts that warm work costs no request. The kernel may take from its caches at any time,
-    /// for whoever wants memory, and says when it did: then the work was not warm, and is done again.
+    /// for whoever wants memory, and says when it did: then the work was not warm, and is done
+    /// again.
     pub(crate) fn costs_nothing(&self, when: &str, mut work: impl FnMut()) {
         for _ in 0..20 {
             (0..3).for_each(|_| work());
