@@ -13,6 +13,7 @@ pub mod error;
 pub mod fs;
 pub mod fsck;
 pub mod fuse;
+pub mod fuzz;
 pub mod memory;
 pub mod object;
 pub mod release_file;

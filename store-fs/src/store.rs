@@ -50,13 +50,14 @@ pub use addition::Addition;
 pub use aside::BadFile;
 pub use format::{FORMAT_VERSION, Format, Prefix};
 pub use generation::Unpublished;
+pub(crate) use generation::decode as decode_generation;
 #[cfg(test)]
 pub(crate) use index::Row as IndexRow;
 pub(crate) use index::{Index, IndexError};
 use lru::Lru;
 pub use path::RUN_DIR;
 pub(crate) use read::outboard_len;
-pub(crate) use release::record_of;
+pub(crate) use release::{decode as decode_release, record_of};
 
 /// Most bytes of decoded objects that are kept in memory.
 const OBJECT_CACHE_LEN: usize = 32 * 1024 * 1024;

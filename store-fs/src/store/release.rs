@@ -18,7 +18,7 @@ fn encode(release: &Release) -> Result<Vec<u8>, StoreError> {
     writer.seal()
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<Release, StoreError> {
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Release, StoreError> {
     let mut reader = RecordReader::open(record::RELEASE, path, bytes)?;
     let release: Release = reader.line()?;
     reader.finish()?;
