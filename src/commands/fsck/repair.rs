@@ -8,7 +8,7 @@
 //! Whatever takes a name away is an edit, carried out by the daemon where there is one. Bringing
 //! content needs no writer: it names itself. Interrupted anywhere, the same command goes on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use resolver::{GenerationNumber, Release, ReleaseId};
@@ -70,6 +70,9 @@ pub(super) fn repair(
         .iter()
         .map(|path| Source::open(&run.store, path))
         .collect::<Result<_, _>>()?;
+    // A blob that could not be read for another reason than being bad is neither good nor moved.
+    let bad = |path: &Path| needed.bad.iter().any(|file| file.path() == path);
+    done.is_unsure = done.found.iter().any(|f| f.code == "blob-damaged" && !bad(&f.path));
     if needed.is_empty() {
         return Ok(done);
     }
