@@ -39,7 +39,6 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Fsck) -> Result<(), Com
         }
         repaired = Some(done);
     }
-    again::say_how(run, &mut found);
     if run.report.wants_json() {
         let document = Document { data: options.data, report: &found, repair: &repaired };
         run.report.document(run.command, &document)?;
@@ -76,7 +75,9 @@ fn look(run: &Invocation, options: FsckOptions) -> Result<FsckReport, CommandErr
         progress.step(done, total);
     });
     progress.finish();
-    Ok(found?)
+    let mut found = found?;
+    again::say_how(run, &mut found);
+    Ok(found)
 }
 
 fn describe(finding: &Finding) -> String {
