@@ -84,8 +84,10 @@ pub(crate) enum Command {
     Reexec(Reexec),
     /// Give up a mount that hangs: everything that uses it gets errors
     Abort,
-    /// Add a directory tree as a release
+    /// Add a directory tree as a release, or the releases of a file that `dynfs copy` wrote
     Add(Add),
+    /// Copy releases to a file or another store
+    Copy(Copy),
     /// List packages, or the releases of one
     List(List),
     /// Show everything about one release
@@ -151,15 +153,16 @@ pub(crate) struct Reexec {
 
 #[derive(Args, Debug)]
 pub(crate) struct Add {
-    /// The directory: its bin, lib, include, ... become the package's
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// The package
+    /// The directory: its bin, lib, include, ... become the package's. Or a release file, - for
+    /// standard input, which says everything else itself
+    #[arg(value_name = "DIR|FILE")]
+    pub(crate) source: PathBuf,
+    /// The package; a directory needs it
     #[arg(long)]
-    pub(crate) name: String,
-    /// The version, as Debian writes them
+    pub(crate) name: Option<String>,
+    /// The version, as Debian writes them; a directory needs it
     #[arg(long)]
-    pub(crate) version: String,
+    pub(crate) version: Option<String>,
     /// The architecture as Debian names it [default: that of its ELF files, else all]
     #[arg(long, value_name = "ARCH")]
     pub(crate) arch: Option<String>,
@@ -181,6 +184,16 @@ pub(crate) struct Add {
     /// The prefix of a store that does not exist yet
     #[arg(long, value_name = "DIR")]
     pub(crate) prefix: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Copy {
+    /// Releases, such as openssl@3.2; a bare name means what is selected, or the newest
+    #[arg(required = true, value_name = "SPEC")]
+    pub(crate) specs: Vec<String>,
+    /// The directory of another store, or a new file with all of them; - is standard output
+    #[arg(long, value_name = "STORE|FILE")]
+    pub(crate) to: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -254,6 +267,17 @@ pub(crate) struct Fsck {
     /// Hash every file again
     #[arg(long)]
     pub(crate) data: bool,
+    /// Make good what can be: hashes every file, moves bad ones aside, computes what follows from
+    /// the rest
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Where good copies are: another store, or a file that `dynfs copy` wrote; may be repeated
+    #[arg(long, value_name = "STORE|FILE", requires = "repair")]
+    pub(crate) from: Vec<PathBuf>,
+    /// Move the newest generation aside as well when it is damaged: the one before is the newest
+    /// then. Not while it is mounted; dynfs restore N goes on without this
+    #[arg(long, requires = "repair")]
+    pub(crate) step_back: bool,
 }
 
 #[derive(Args, Debug)]

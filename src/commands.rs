@@ -22,6 +22,7 @@ mod add;
 mod apply;
 mod change;
 mod completions;
+mod copy;
 mod diff;
 mod fsck;
 mod history;
@@ -109,6 +110,7 @@ fn dispatch(run: &mut Invocation, command: &Command, log: Log) -> Result<(), Com
         Command::Reexec(arguments) => reexec::run(run, arguments),
         Command::Abort => abort::run(run),
         Command::Add(arguments) => add::run(run, arguments),
+        Command::Copy(arguments) => copy::run(run, arguments),
         Command::List(arguments) => list::run(run, arguments),
         Command::Show(arguments) => show::run(run, arguments),
         Command::Which(arguments) => which::run(run, arguments),
@@ -139,6 +141,7 @@ fn name(command: &Command) -> &'static str {
         Command::Reexec(_) => "reexec",
         Command::Abort => "abort",
         Command::Add(_) => "add",
+        Command::Copy(_) => "copy",
         Command::List(_) => "list",
         Command::Show(_) => "show",
         Command::Which(_) => "which",

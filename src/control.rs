@@ -409,6 +409,14 @@ fn note(done: &Done, uid: u32) {
             tracing::info!(uid, changes = changes.len(), "generation {before} -> {after}");
         }
         Done::Published { release, new, .. } => tracing::info!(uid, new, "added {release}"),
+        Done::Repaired { aside, renewed, .. } => {
+            for place in aside {
+                tracing::info!(uid, "moved aside: {}", place.display());
+            }
+            if let Some(number) = renewed {
+                tracing::info!(uid, "generation {number} was written again");
+            }
+        }
         Done::Removed { releases, .. } => {
             tracing::info!(uid, "removed {} releases", releases.len());
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! selections:  plan -> write_generation -> publish -> show -> answer
 //! catalog:     promise names -> publish or remove the record -> show -> answer
+//! repair:      promise names -> move bad files aside -> show what that changes -> answer
 //! ```
 //!
 //! The same engine runs in the daemon and, under the store's lock file, inside a command. It never
@@ -25,6 +26,7 @@ use store_fs::{Disk, Shown, Store, StoreError, Writer};
 use crate::protocol::{Done, Edit, Switched, swaps};
 
 mod records;
+mod repair;
 pub mod state;
 
 pub use state::{NewestDamaged, State};
@@ -280,8 +282,12 @@ impl<D: Disk> Engine<D> {
             return Ok(done);
         }
         let done = match edit {
-            Edit::Publish { release } => self.publish(&mut inner, release)?,
+            Edit::Publish { release } => self.publish(&mut inner, release, by.at)?,
             Edit::Remove { releases } => self.remove(&mut inner, releases, by.again)?,
+            Edit::Repair { aside, newest, index } => {
+                let repair = repair::Repair { aside, newest: *newest, index: *index, at: by.at };
+                return self.repair(&mut inner, &repair);
+            }
             selecting => return self.switch(&mut inner, selecting, by),
         };
         self.renew_index(&mut inner);

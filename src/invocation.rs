@@ -178,6 +178,12 @@ impl Invocation {
                 state.check_unused(store, releases)?;
                 Ok(Done::Removed { releases: releases.clone(), unshown: None })
             }
+            // What it would move is what it was given.
+            Edit::Repair { aside, .. } => Ok(Done::Repaired {
+                aside: aside.iter().map(|file| file.path().to_owned()).collect(),
+                renewed: None,
+                unshown: None,
+            }),
             selecting => {
                 let (plan, action) = state.decide(store, selecting)?;
                 let before = state.current.number;

@@ -12,6 +12,7 @@ pub mod control;
 pub mod demo;
 pub mod engine;
 pub mod error;
+pub mod fuzz;
 pub mod host;
 mod invocation;
 mod keeper;

@@ -14,12 +14,14 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
 use resolver::{
     Category, GenerationNumber, PackageName, Providers, Release, ReleaseId, RequestId, Spec, Why,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use store_fs::BadFile;
 
 use crate::error::CommandError;
 
@@ -129,6 +131,15 @@ pub enum Edit {
         /// Their names.
         releases: Vec<ReleaseId>,
     },
+    /// Move bad files aside, so that good ones can take their names.
+    Repair {
+        /// The files, as they were found; those that changed since are left alone.
+        aside: Vec<BadFile>,
+        /// The newest generation too, when it is among them and nobody knows what it said.
+        newest: bool,
+        /// Write the index anew.
+        index: bool,
+    },
 }
 
 /// What the daemon answers.
@@ -200,6 +211,15 @@ pub enum Done {
         release: ReleaseId,
         /// Whether it was not there before.
         new: bool,
+        /// Why the kernel could not be told, when it could not.
+        unshown: Option<String>,
+    },
+    /// Bad files were moved aside.
+    Repaired {
+        /// Where they are now, below the store's directory.
+        aside: Vec<PathBuf>,
+        /// A generation that was written again from what the daemon knew of it.
+        renewed: Option<GenerationNumber>,
         /// Why the kernel could not be told, when it could not.
         unshown: Option<String>,
     },

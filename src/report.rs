@@ -12,6 +12,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use store_fs::Told;
 
 use crate::error::{CommandError, Kind};
 use crate::host::{self, Stopwatch};
@@ -227,6 +228,18 @@ impl Progress {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         true
+    }
+}
+
+impl Progress {
+    /// What the store tells of its work.
+    pub(crate) fn tell(&self, told: Told) {
+        use tools::directory::Progress as _;
+        match told {
+            Told::Total { files, bytes } => self.total(files, bytes),
+            Told::Bytes(bytes) => self.bytes(bytes),
+            Told::File => self.file(),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ mod log;
 mod old_kernel;
 #[path = "mount/programs.rs"]
 mod programs;
+#[path = "mount/repair.rs"]
+mod repair;
 #[path = "mount/swap.rs"]
 mod swap;
 #[path = "mount/upgrade.rs"]

@@ -1,6 +1,7 @@
 //! The style law as a test: heads of files, lengths of files and lines, plain text, and who may
 //! name what. What clippy checks (lengths of functions, missing documentation) is not here.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +94,26 @@ fn every_promise_names_tests_that_exist() {
     }
     assert!(promises > 20, "the promises were not found");
     none("promises without tests", broken);
+}
+
+/// What scripts see of `fsck` is written down where it is implemented and where users look.
+#[test]
+fn every_code_of_fsck_is_documented() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(top.join(path)).expect("UTF-8");
+    let rows = |text: &str, prefix: &str| {
+        let rows = text.lines().filter_map(|line| line.strip_prefix(prefix)?.split(" | ").next());
+        rows.flat_map(|row| row.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    };
+    let head: BTreeSet<String> = rows(&read("store-fs/src/fsck.rs"), "//! | ");
+    let page: BTreeSet<String> = rows(&read("docs/FSCK.md"), "| ");
+    let implementation: String = ["", "/records", "/content"]
+        .iter()
+        .map(|f| read(&format!("store-fs/src/fsck{f}.rs")))
+        .collect();
+    let unknown = |code: &&String| !implementation.contains(&format!("\"{code}\""));
+    assert!(head.len() > 12 && head == page, "{head:?} {page:?}");
+    none("codes that nothing has", head.iter().filter(unknown).cloned().collect());
 }
 
 #[test]

@@ -161,6 +161,10 @@ impl Disk for ClockedDisk {
         self.inner.replace(temp, path)
     }
 
+    fn alias(&self, path: &Path, other: &Path) -> io::Result<bool> {
+        self.inner.alias(path, other)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<bool> {
         self.inner.remove(path)
     }

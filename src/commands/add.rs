@@ -1,4 +1,5 @@
-//! `dynfs add`: reads a directory into the store, then asks the writer to publish the release.
+//! `dynfs add`: reads a directory or a release file into the store, then asks the writer to
+//! publish what is in it.
 
 use std::path::Path;
 
@@ -19,7 +20,8 @@ use crate::invocation::Invocation;
 use crate::protocol::{Done, Edit};
 use crate::render;
 
-mod source;
+pub(super) mod file;
+pub(super) mod source;
 
 /// Dropped attributes that are named one by one; the rest is counted.
 const DROPPED_SHOWN: usize = 10;
@@ -54,8 +56,15 @@ struct Dropped {
 }
 
 pub(super) fn run(run: &mut Invocation, arguments: &cli::Add) -> Result<(), CommandError> {
+    let path = &arguments.source;
+    if path == Path::new("-") {
+        return file::run(run, arguments, file::open(path, std::io::stdin())?);
+    }
+    let source = source::find(&run.store, path)?;
+    if !source.is_dir() {
+        return file::run(run, arguments, file::find(path, &source)?);
+    }
     let wanted = validate(arguments)?;
-    let source = source::find(&run.store, &arguments.directory)?;
     let prefix = arguments.prefix.as_deref();
     let (epoch, public, dry_run) = (arguments.epoch, arguments.public, run.dry_run);
     let options = DirectoryOptions { epoch, public, dry_run };
@@ -97,9 +106,13 @@ fn publish(release: &Release) -> Edit {
 
 fn validate(arguments: &cli::Add) -> Result<Wanted, CommandError> {
     let variants = arguments.variants.iter().map(|text| Variant::new(text));
+    let (Some(name), Some(version)) = (&arguments.name, &arguments.version) else {
+        let error = CommandError::usage("a directory does not say which release it is");
+        return Err(error.hint("give --name NAME and --version VERSION"));
+    };
     Ok(Wanted {
-        name: PackageName::new(&arguments.name)?,
-        version: arguments.version.parse()?,
+        name: PackageName::new(name)?,
+        version: version.parse()?,
         arch: arguments.arch.as_deref().map(Arch::new).transpose()?,
         variants: variants.collect::<Result<_, NameError>>()?,
         category: arguments.category.as_deref().map(Category::new).transpose()?,

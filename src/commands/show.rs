@@ -37,17 +37,7 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Show) -> Result<(), Com
     let store = run.open()?;
     let state = run.state(&store)?;
     let matching = state.catalog.matching(&spec);
-    if let Some(id) = state.catalog.unreadable_match(&spec) {
-        return Err(state.damage_to(&store, id).into());
-    }
-    if spec.object.is_some() && matching.iter().any(|release| release.object != matching[0].object)
-    {
-        let candidates = matching.iter().map(|release| release.id.clone()).collect();
-        return Err(Refusal::Ambiguous { spec, candidates }.into());
-    }
-    let Some(release) = choose(&matching, &spec, &state) else {
-        return Err(unknown(&state.catalog, &spec));
-    };
+    let release = one(&store, &state, &spec)?;
     let selected = match state.current.system.packages.get(&release.id.name) {
         Some(selection) if selection.release == release.id => {
             let (since, at_least) = since(&state, &store, selection)?;
@@ -65,6 +55,24 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Show) -> Result<(), Com
         }
     }
     run.complain(&state)
+}
+
+/// The release that a spec means: the one that is selected when it could be that, else the best.
+pub(super) fn one<'a>(
+    store: &Store<OsDisk>,
+    state: &'a State,
+    spec: &Spec,
+) -> Result<&'a Arc<Release>, CommandError> {
+    let matching = state.catalog.matching(spec);
+    if let Some(id) = state.catalog.unreadable_match(spec) {
+        return Err(state.damage_to(store, id).into());
+    }
+    if spec.object.is_some() && matching.iter().any(|release| release.object != matching[0].object)
+    {
+        let candidates = matching.iter().map(|release| release.id.clone()).collect();
+        return Err(Refusal::Ambiguous { spec: spec.clone(), candidates }.into());
+    }
+    choose(&matching, spec, state).ok_or_else(|| unknown(&state.catalog, spec))
 }
 
 /// The release that is selected when the spec could mean it, else the best one.

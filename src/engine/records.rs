@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use resolver::catalog::CatalogError;
-use resolver::{Catalog, GenerationNumber, Release, ReleaseId, View};
+use resolver::{Catalog, GenerationNumber, Release, ReleaseId, Timestamp, View};
 use store_fs::{Disk, StoreError};
 
 use super::{Engine, EngineError, Inner, UNINDEXED_SHARE, names_of};
@@ -15,6 +15,7 @@ impl<D: Disk> Engine<D> {
         &self,
         inner: &mut Inner,
         release: &Release,
+        at: Timestamp,
     ) -> Result<Done, EngineError> {
         let id = release.id.clone();
         // Tried on the catalog first: a refusal must come before anything is written.
@@ -26,7 +27,7 @@ impl<D: Disk> Engine<D> {
         }
         inner.stale = true;
         // Also of a known one: its record may have been lost or damaged meanwhile.
-        let new = self.put_record(inner, release)?;
+        let new = self.put_record(inner, release, at)?;
         inner.stale = false;
         if !is_new {
             return Ok(Done::Published { release: id, new, unshown: None });
@@ -35,15 +36,21 @@ impl<D: Disk> Engine<D> {
         Ok(Done::Published { release: id, new, unshown: self.tell(inner) })
     }
 
-    /// Writes a release record, over a damaged one too where it is known that that held the same.
-    fn put_record(&self, inner: &Inner, release: &Release) -> Result<bool, EngineError> {
+    /// Writes a release record, in place of a damaged one too where it is known that that held the
+    /// same; that one is moved aside.
+    fn put_record(
+        &self,
+        inner: &Inner,
+        release: &Release,
+        at: Timestamp,
+    ) -> Result<bool, EngineError> {
         match self.store.publish_release(&inner.writer, release) {
             // The object is as it must be, so it was the record.
             Err(error @ StoreError::Damaged { .. })
                 if self.store.object(&release.object).is_ok() =>
             {
                 inner.state.check_same(&self.store, release, error)?;
-                self.store.remove_release(&inner.writer, &release.id)?;
+                self.store.set_record_aside(&inner.writer, &release.id, at)?;
                 Ok(self.store.publish_release(&inner.writer, release)?)
             }
             published => Ok(published?),
@@ -105,7 +112,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn promise(&self, names: &[String]) -> Result<(), EngineError> {
+    pub(super) fn promise(&self, names: &[String]) -> Result<(), EngineError> {
         self.show.promise(names).map_err(|source| {
             let path = names.first().cloned().unwrap_or_default().into();
             EngineError::Store(StoreError::Io { action: "promising to announce", path, source })
@@ -194,6 +201,25 @@ impl super::State {
             }
             is_new => Ok(is_new?),
         }
+    }
+
+    /// Whether releases could be published, one after the other, as they stand.
+    ///
+    /// # Errors
+    ///
+    /// As [`State::check_publishable`](super::State::check_publishable), for the first of them that
+    /// could not.
+    pub fn check_publishable_all<D: Disk>(
+        &self,
+        store: &store_fs::Store<D>,
+        releases: &[Release],
+    ) -> Result<(), EngineError> {
+        let mut catalog = Catalog::clone(&self.catalog);
+        for release in releases {
+            catalog.insert(Arc::new(release.clone()))?;
+            self.check_publishable(store, release)?;
+        }
+        Ok(())
     }
 
     /// Refuses when a kept generation selects one of the releases.

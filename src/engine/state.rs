@@ -210,7 +210,7 @@ impl State {
     ///
     /// # Panics
     ///
-    /// When the edit is of the catalog: those are not planned.
+    /// When the edit is not one of the selections: those are not planned.
     pub fn decide<D: Disk>(
         &mut self,
         store: &Store<D>,
@@ -243,8 +243,8 @@ impl State {
                 (self.back_to(store, to)?, Action::Redo { to })
             }
             Edit::Restore { to } => (self.back_to(store, *to)?, Action::Restore { to: *to }),
-            Edit::Publish { .. } | Edit::Remove { .. } => {
-                unreachable!("edits of the catalog are not planned")
+            Edit::Publish { .. } | Edit::Remove { .. } | Edit::Repair { .. } => {
+                unreachable!("only edits of the selections are planned")
             }
         };
         let plan = plan(&self.catalog, &self.current.system, &request);

@@ -17,7 +17,7 @@ struct Recorder {
 impl Show for Recorder {
     fn promise(&self, names: &[String]) -> io::Result<()> {
         let there = self.store.catalog(host()).unwrap().0.len();
-        self.log.lock().push(format!("promise {} of {there}", names[1]));
+        self.log.lock().push(format!("promise {} of {there}", names.get(1).unwrap_or(&names[0])));
         Ok(())
     }
 
@@ -208,4 +208,103 @@ fn over_a_damaged_newest_generation_only_restore_goes_on() {
     assert_eq!(newest.cause.action, Action::Restore { to: GenerationNumber(1) });
     assert_eq!(newest.system, store.generation(GenerationNumber(1)).unwrap().system);
     engine.edit(&select("a@2"), &by('5', false)).unwrap();
+}
+
+/// A bad file of the store's disk, as `fsck` finds it.
+fn needed(engine: &Engine<SimDisk>) -> store_fs::Needed {
+    let options = store_fs::FsckOptions { data: true };
+    store_fs::fsck(&engine.store, &host(), options, &|_, _| {}).unwrap().needed
+}
+
+fn damage(engine: &Engine<SimDisk>, path: &str) {
+    assert!(engine.store.disk().damage(Path::new(path), |bytes| bytes.truncate(20)));
+}
+
+fn repaired(done: Result<Done, EngineError>) -> (Vec<String>, Option<GenerationNumber>) {
+    match done.unwrap() {
+        Done::Repaired { aside, renewed, .. } => {
+            (aside.iter().map(|path| path.display().to_string()).collect(), renewed)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn repair(engine: &Engine<SimDisk>, newest: bool) -> (Vec<String>, Option<GenerationNumber>) {
+    let needed = needed(engine);
+    let aside = needed.bad.into_iter().chain(needed.newest).collect();
+    let edit = Edit::Repair { aside, newest, index: needed.index };
+    repaired(engine.edit(&edit, &by('9', false)))
+}
+
+#[test]
+fn the_newest_generation_is_written_again_by_who_knows_it() {
+    let (engine, log) = engine(false);
+    for version in ["1", "2"] {
+        engine.edit(&publish(&engine, version), &by('0', false)).unwrap();
+        engine.edit(&select(&format!("a@{version}")), &by('1', false)).unwrap();
+    }
+    let good = engine.store.newest().unwrap();
+    damage(&engine, "generations/2");
+    for newest in [false, true] {
+        assert!(engine.store.newest().is_err() || newest);
+        let (aside, renewed) = repair(&engine, newest);
+        assert_eq!(aside, [""; 0]);
+        assert_eq!(renewed, (!newest).then_some(GenerationNumber(2)));
+        assert_eq!(engine.store.newest().unwrap(), good);
+    }
+    let kept = engine.store.disk().files();
+    assert!(kept.iter().any(|path| path.ends_with("19700101T000001Z/generations/2")), "{kept:?}");
+    // An old one goes, and whoever looks is told.
+    log.lock().clear();
+    damage(&engine, "generations/1");
+    assert_eq!(repair(&engine, false).0, ["aside/19700101T000001Z-2/generations/1"]);
+    assert_eq!(*log.lock(), ["promise .generations/1 of 2", "show 2 of 1, 2"]);
+    assert_eq!(engine.shown().generations.len(), 1);
+    assert!(matches!(engine.edit(&Edit::Undo, &by('2', false)), Err(EngineError::NothingToUndo)));
+    engine.edit(&select("a@1"), &by('3', false)).unwrap();
+}
+
+#[test]
+fn nobody_steps_back_unless_told() {
+    let (engine, _) = engine(false);
+    engine.edit(&publish(&engine, "1"), &by('0', false)).unwrap();
+    engine.edit(&select("a"), &by('1', false)).unwrap();
+    damage(&engine, "generations/1");
+    let store = Arc::clone(&engine.store);
+    drop(engine);
+    let writer = store.writer().unwrap();
+    let engine = Engine::open_unmounted(store, writer, host()).unwrap();
+    assert_eq!(repair(&engine, false), (Vec::new(), None));
+    assert!(engine.store.newest().is_err());
+    assert_eq!(repair(&engine, true).0.len(), 1);
+    assert_eq!(engine.store.newest().unwrap(), None);
+    assert_eq!(engine.shown().generation, GenerationNumber(0));
+}
+
+/// A record that cannot be read keeps its place until a good one takes it, and is kept then.
+#[test]
+fn a_damaged_record_gives_way_only_to_a_good_one() {
+    let (engine, _) = engine(false);
+    let edit = publish(&engine, "1");
+    engine.edit(&edit, &by('0', false)).unwrap();
+    damage(&engine, "releases/a/1,amd64");
+    let stamp = r#"{"inode":1,"len":20,"changed_secs":0,"changed_nanos":0,"path":"PATH"}"#;
+    let file = |path: &str| serde_json::from_str(&stamp.replace("PATH", path)).unwrap();
+    let aside = vec![file("releases/a/1,amd64")];
+    let asked = Edit::Repair { aside, newest: true, index: false };
+    assert_eq!(repaired(engine.edit(&asked, &by('1', false))).0, [""; 0]);
+    let (_, problems) = engine.store.catalog(host()).unwrap();
+    assert_eq!(problems.len(), 1);
+    engine.edit(&edit, &by('2', false)).unwrap();
+    let (catalog, problems) = engine.store.catalog(host()).unwrap();
+    assert_eq!((catalog.len(), problems.len()), (1, 0));
+    let files = engine.store.disk().files();
+    assert!(files.iter().any(|path| path.ends_with("releases/a/1,amd64")));
+    assert_eq!(files.iter().filter(|path| path.starts_with("aside")).count(), 1);
+    // Nor is anything moved that is no file of a store.
+    for path in ["format", "lock", "../x", "blobs/ab/x", "/etc/passwd"] {
+        let asked = Edit::Repair { aside: vec![file(path)], newest: true, index: false };
+        let refused = engine.edit(&asked, &by('3', false));
+        assert!(matches!(refused, Err(EngineError::Store(StoreError::Damaged { .. }))), "{path}");
+    }
 }

@@ -208,6 +208,14 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// The operating system's.
     fn replace(&self, temp: &Self::Temp, path: &Path) -> io::Result<()>;
 
+    /// Gives a file that has a name another one as well; `false` when that is taken, and then
+    /// nothing was done.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; `NotFound` when the file or the directory is not there.
+    fn alias(&self, path: &Path, other: &Path) -> io::Result<bool>;
+
     /// Removes a file's name; `false` when it is not there.
     ///
     /// # Errors

@@ -21,12 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use resolver::{Arch, BlobId, Generation, ObjectId, Release};
+use resolver::{Arch, BlobId, Generation, ObjectId, Release, ReleaseId};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::disk::{Listed, ListedKind, TMP_DIR};
 use crate::store::{io_error, path as paths, read_format};
-use crate::{Disk, Format, Prefix, Store, StoreError};
+use crate::{BadFile, Disk, Format, Prefix, Store, StoreError};
 
 /// How much to look at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,6 +66,44 @@ pub struct FsckReport {
     pub bytes: u64,
     /// Bad things, in the order of paths.
     pub findings: Vec<Finding>,
+    /// What would make them good.
+    #[serde(skip)]
+    pub needed: Needed,
+}
+
+/// What a repair works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// Files that are in the way of good ones: content and old generations, and what lies among
+    /// the release records and is none. A damaged record of a release is not among them: as long
+    /// as it is there, nothing else is taken for that release.
+    pub bad: Vec<BadFile>,
+    /// The newest generation, if it is damaged: nothing may step back from it by itself.
+    pub newest: Option<BadFile>,
+    /// Objects that releases or generations name.
+    pub objects: BTreeSet<ObjectId>,
+    /// Blobs that objects name, with their lengths.
+    pub blobs: BTreeMap<BlobId, u64>,
+    /// Outboards of blobs.
+    pub outboards: BTreeSet<BlobId>,
+    /// Releases without a readable record, with the object that a generation has them with.
+    pub releases: BTreeMap<ReleaseId, Option<ObjectId>>,
+    /// The index must be written anew.
+    pub index: bool,
+}
+
+impl Needed {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Forgets objects and blobs that are there by now.
+    pub fn forget_present<D: Disk>(&mut self, store: &Store<D>) {
+        self.objects.retain(|id| !store.has_object(id).unwrap_or(false));
+        self.blobs.retain(|id, size| !store.has_blob(id, *size).unwrap_or(false));
+    }
 }
 
 /// Looks at everything that a store holds; changes nothing. `progress` is told the files done and
@@ -202,6 +241,14 @@ impl<'a, D: Disk> Check<'a, D> {
         }
     }
 
+    /// Remembers a file that an error was about, when that means that it is bad: a limit on open
+    /// files, say, does not.
+    fn bad(&mut self, path: &Path, error: &StoreError) {
+        if is_bad(error) {
+            self.report.needed.bad.extend(BadFile::now(self.store.disk(), path));
+        }
+    }
+
     fn unexpected(&mut self, path: &Path) {
         self.find("name-unexpected", path, "this is no part of a store");
     }
@@ -211,6 +258,16 @@ impl<'a, D: Disk> Check<'a, D> {
         let names: BTreeSet<&String> =
             objects.into_iter().filter_map(|id| self.releases_of.get(id)).flatten().collect();
         names.into_iter().cloned().collect()
+    }
+}
+
+/// Whether an error means that a file is not what it must be. A sector that cannot be read is as
+/// bad as one that reads wrongly.
+fn is_bad(error: &StoreError) -> bool {
+    match error {
+        StoreError::Damaged { .. } => true,
+        StoreError::Io { source, .. } => Errno::from_io_error(source) == Some(Errno::IO),
+        _ => false,
     }
 }
 
@@ -312,7 +369,9 @@ fn is_shard(name: &OsStr) -> bool {
 fn is_top(listed: &Listed) -> bool {
     let Some(name) = listed.name.to_str() else { return false };
     match listed.kind {
-        ListedKind::Dir => paths::DIRS.contains(&name) || [TMP_DIR, paths::RUN_DIR].contains(&name),
+        ListedKind::Dir => {
+            paths::DIRS.contains(&name) || [TMP_DIR, paths::RUN_DIR, paths::ASIDE].contains(&name)
+        }
         ListedKind::File => [paths::FORMAT, paths::LOCK, paths::INDEX].contains(&name),
         ListedKind::Other => false,
     }

@@ -13,8 +13,10 @@ pub mod error;
 pub mod fs;
 pub mod fsck;
 pub mod fuse;
+pub mod fuzz;
 pub mod memory;
 pub mod object;
+pub mod release_file;
 pub mod slots;
 pub mod store;
 #[expect(
@@ -22,6 +24,7 @@ pub mod store;
     reason = "maps the memory file, replaces a descriptor; the one place that must"
 )]
 mod sys;
+pub mod transfer;
 
 pub use disk::{Disk, Loss, OsDisk, SimDisk};
 pub use error::StoreError;
@@ -29,7 +32,8 @@ pub use fs::{
     Announcement, Attr, DirEntry, DynFs, Entry, FsError, Ino, Kernel, Kind, RequestGuard, Shown,
     Statistics,
 };
-pub use fsck::{Finding, FsckOptions, FsckReport, fsck, fsck_disk};
+pub use fsck::{Finding, FsckOptions, FsckReport, Needed, fsck, fsck_disk};
 pub use memory::{Blame, InFlight, InFlightRow, Memory, Operation, Suspicion};
 pub use object::{Node, Row, Tree, TreeBuilder};
-pub use store::{Addition, Format, Prefix, Store, Unpublished, Writer};
+pub use release_file::{Received, ReleaseFile, Telling, Told};
+pub use store::{Addition, BadFile, Format, Prefix, Store, Unpublished, Writer};

@@ -9,6 +9,7 @@
 //! releases/<package>/<version>,<architecture>[,<variant>...]          (record)
 //! generations/<number>                 a complete state; the highest number is the newest (record)
 //! index.redb                           may be deleted at any time
+//! aside/<when>/...                     bad files, out of the way; no part of the state
 //! tmp/                                 only on file systems without nameless files
 //! run/                                 the daemon's; no part of the state
 //! ```
@@ -21,14 +22,16 @@
 //! from caches in memory of what was checked. Nothing here decides what is selected.
 
 mod addition;
+mod aside;
 mod format;
 mod generation;
 mod index;
 mod lru;
 pub(crate) mod path;
 mod read;
-mod record;
+pub(crate) mod record;
 mod release;
+mod renew;
 mod selection;
 
 use std::io;
@@ -44,15 +47,17 @@ use crate::disk::{Caching, Listed, ListedKind, Lock, Locking, TMP_DIR};
 use crate::{Disk, OsDisk, StoreError, Tree};
 
 pub use addition::Addition;
+pub use aside::BadFile;
 pub use format::{FORMAT_VERSION, Format, Prefix};
 pub use generation::Unpublished;
+pub(crate) use generation::decode as decode_generation;
 #[cfg(test)]
 pub(crate) use index::Row as IndexRow;
 pub(crate) use index::{Index, IndexError};
 use lru::Lru;
 pub use path::RUN_DIR;
 pub(crate) use read::outboard_len;
-pub(crate) use release::record_of;
+pub(crate) use release::{decode as decode_release, record_of};
 
 /// Most bytes of decoded objects that are kept in memory.
 const OBJECT_CACHE_LEN: usize = 32 * 1024 * 1024;

@@ -118,6 +118,35 @@ fn the_other_documents() {
     assert_eq!(removed["removed"][0]["name"], "b");
 }
 
+#[test]
+fn copies_and_repairs_have_documents() {
+    let stage = Stage::new();
+    stage.add_packages();
+    let copied = document(&stage, &["copy", "xz@5.2", "zlib", "--to", "set"], "dynfs.copy");
+    assert_eq!((&copied["kind"], &copied["to"]), (&"file".into(), &"set".into()));
+    assert_eq!(copied["releases"][0]["version"], "5.2.5");
+    let bytes = std::fs::metadata(stage.path("set")).unwrap().len();
+    assert_eq!(copied["bytes"], bytes);
+    stage.ok(&["--store", "other", "add", "xz-5.8.1", "--name", "xz", "--version", "5.8.1"]);
+    let added = document(&stage, &["--store", "other", "add", "set"], "dynfs.add");
+    assert_eq!(added["releases"][0]["release"]["name"], "xz");
+    assert_eq!(added["releases"][1]["category"], "lib");
+    assert_eq!(added["releases"][1]["new"], true);
+    let copied = document(&stage, &["copy", "xz@5.8", "--to", "other"], "dynfs.copy");
+    assert_eq!((&copied["kind"], &copied["bytes"]), (&"store".into(), &0.into()));
+    stage.prepare("flip store/objects/*");
+    let rehearsed = document(&stage, &["-n", "fsck", "--repair", "--from", "other"], "dynfs.fsck");
+    assert_eq!(rehearsed["findings"][0]["code"], "object-damaged");
+    assert!(rehearsed["repair"]["aside"][0].as_str().unwrap().starts_with("objects/"));
+    let repaired = document(&stage, &["fsck", "--repair", "--from", "other"], "dynfs.fsck");
+    assert_eq!(repaired["findings"], serde_json::json!([]));
+    assert_eq!(repaired["repair"]["found"], rehearsed["findings"]);
+    assert_eq!(repaired["repair"]["objects"], 1);
+    assert!(repaired["repair"]["aside"][0].as_str().unwrap().starts_with("aside/"));
+    let checked = document(&stage, &["fsck"], "dynfs.fsck");
+    assert_eq!(checked.get("repair"), None);
+}
+
 /// The README names the two commands that have none.
 #[test]
 fn two_commands_have_no_document() {

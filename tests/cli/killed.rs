@@ -124,3 +124,30 @@ fn the_first_add_of_all() {
         is_whole(&stage);
     }
 }
+
+/// A copy is there whole or not at all, and so is each release of a file that is added.
+#[test]
+fn copy_and_add_of_a_file() {
+    let stage = Stage::new();
+    for file in 0..20 {
+        stage.file(&format!("many/share/{file}"), &format!("{file}").repeat(30_000), 0o644);
+    }
+    stage.ok(&["add", "many", "--name", "many", "--version", "1", "--prefix", "/dyn"]);
+    stage.ok(&["copy", "many", "--to", "good"]);
+    let good = std::fs::read(stage.path("good")).unwrap();
+    let usual_copy = usual(&stage, &["copy", "many", "--to", "usual"]);
+    let usual_add = usual(&stage, &["--store", "usual-store", "add", "good"]);
+    for round in 0..KILLS {
+        let name = format!("copy{round}");
+        kill(&stage, &["copy", "many", "--to", &name], round, usual_copy);
+        if let Ok(copy) = std::fs::read(stage.path(&name)) {
+            assert!(copy == good, "round {round}");
+        }
+        let other = format!("store{round}");
+        let add = ["--store", &other, "add", "good"];
+        kill(&stage, &add, round, usual_add);
+        stage.ok(&add);
+        stage.ok(&["--store", &other, "fsck", "--data"]);
+        stage.ok(&["--store", &other, "show", "many"]);
+    }
+}

@@ -130,7 +130,8 @@ impl Stage {
     /// Changes the bytes of a file of the store, which is read-only.
     fn damage(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let path = self.only(path);
-        let mut bytes = fs::read(&path).unwrap();
+        let mut bytes =
+            fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         change(&mut bytes);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(&path, bytes).unwrap();

@@ -1,4 +1,4 @@
-//! The directory that is to be added: outside of the store and of every mount of ours.
+//! What is to be added, or taken from: outside of the store and of every mount of ours.
 //!
 //! Never looks into a mount: one that hangs must not hang this command.
 
@@ -15,9 +15,9 @@ use crate::mountinfo::FS_TYPE;
 const LINKS_MAX: usize = 40;
 
 /// The source without symbolic links.
-pub(super) fn find(store: &Path, path: &Path) -> Result<PathBuf, CommandError> {
+pub(in crate::commands) fn find(store: &Path, path: &Path) -> Result<PathBuf, CommandError> {
     let failed = |error: &io::Error| {
-        let failed = CommandError::io("finding", path, error).hint("give a directory that exists");
+        let failed = CommandError::io("finding", path, error).hint("check the path");
         match error.kind() {
             io::ErrorKind::NotFound => CommandError { kind: Kind::NotFound, ..failed },
             _ => failed,
@@ -32,10 +32,6 @@ pub(super) fn find(store: &Path, path: &Path) -> Result<PathBuf, CommandError> {
         outside(&source, mountpoint, "the mount")?;
     }
     outside(&source, store, "the store")?;
-    if !source.is_dir() {
-        return Err(CommandError::usage(format!("{} is not a directory", path.display()))
-            .hint("give the directory that has bin, lib, include, ... in it"));
-    }
     Ok(source)
 }
 

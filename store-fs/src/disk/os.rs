@@ -395,6 +395,14 @@ impl Disk for OsDisk {
         })
     }
 
+    fn alias(&self, path: &Path, other: &Path) -> io::Result<bool> {
+        match linkat(&self.dir, path, &self.dir, other, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<bool> {
         match unlinkat(&self.dir, path, AtFlags::empty()) {
             Ok(()) => Ok(true),

@@ -416,6 +416,20 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn alias(&self, path: &Path, other: &Path) -> io::Result<bool> {
+        let mut state = self.change()?;
+        state.needs_parent(other)?;
+        if state.now.contains_key(other) {
+            return Ok(false);
+        }
+        let Some(Node::File(inode)) = state.now.get(path) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let node = Node::File(Arc::clone(inode));
+        state.now.insert(other.to_owned(), node);
+        Ok(true)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<bool> {
         let mut state = self.change()?;
         if let Some(Node::Dir) = state.now.get(path) {

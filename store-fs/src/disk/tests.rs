@@ -12,6 +12,7 @@ on_every_disk! {
     a_taken_name_is_left_alone,
     a_temporary_file_that_is_dropped_leaves_nothing,
     a_name_is_replaced_only_on_request,
+    a_file_can_have_another_name,
     lists_are_sorted_and_say_what_is_there,
     what_is_not_there_is_no_error,
     a_link_into_no_directory_is_not_found,
@@ -80,6 +81,20 @@ fn a_name_is_replaced_only_on_request<B: Bed>(bed: &B) {
     drop(temp);
     assert_eq!(get(&disk, "a").unwrap(), b"two");
     assert_eq!(disk.list(Path::new("tmp")).unwrap(), []);
+}
+
+fn a_file_can_have_another_name<B: Bed>(bed: &B) {
+    let disk = bed.disk();
+    let [a, b, c] = ["a", "b", "c"].map(Path::new);
+    put(&disk, "a", b"first");
+    put(&disk, "c", b"other");
+    assert!(disk.alias(a, b).unwrap());
+    assert!(!disk.alias(a, c).unwrap());
+    assert!(disk.remove(a).unwrap());
+    assert_eq!((get(&disk, "a"), get(&disk, "b").unwrap()), (None, b"first".to_vec()));
+    assert_eq!(get(&disk, "c").unwrap(), b"other");
+    assert_eq!(disk.alias(a, Path::new("d")).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(disk.alias(b, Path::new("no/d")).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 fn lists_are_sorted_and_say_what_is_there<B: Bed>(bed: &B) {

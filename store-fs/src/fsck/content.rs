@@ -10,9 +10,13 @@ use crate::store::{io_error, outboard_len, path as paths};
 use crate::{Disk, StoreError, Tree};
 
 /// What brings back content that is missing.
-const AGAIN: &str = "dynfs add the release again from its source";
-/// What brings back content that is damaged: whatever has its name is taken for it.
-const AGAIN_WITHOUT: &str = "delete the file, then dynfs add the release again from its source";
+pub(super) const AGAIN: &str =
+    "dynfs fsck --repair --from STORE|FILE; or dynfs add the release again from its source";
+/// What brings back content that is damaged: as long as the file is there, it is taken for it.
+const AGAIN_WITHOUT: &str = "dynfs fsck --repair [--from STORE|FILE]; without a copy then dynfs \
+                             add the release again from its source";
+/// What brings back an outboard.
+const COMPUTED: &str = "dynfs fsck --repair computes it from its blob";
 /// Bytes that are hashed at once.
 const PIECE_LEN: usize = 1024 * 1024;
 
@@ -25,6 +29,8 @@ impl<D: Disk> Check<'_, D> {
                 // Collected since it was listed.
                 Ok(None) => _ = self.objects.remove(id),
                 Err(error) => {
+                    self.bad(&paths::object(id), &error);
+                    self.report.needed.objects.insert(*id);
                     let touched = self.touched([id]);
                     self.find_for("object-damaged", &paths::object(id), reason(error), touched);
                     self.hint(AGAIN_WITHOUT);
@@ -50,6 +56,10 @@ impl<D: Disk> Check<'_, D> {
         let expected = std::mem::take(&mut self.expected);
         for id in &found.blobs {
             if let Err(error) = self.blob(id, expected.get(id)) {
+                self.bad(&paths::blob(id), &error);
+                if let Some(expected) = expected.get(id) {
+                    self.report.needed.blobs.insert(*id, expected.size);
+                }
                 let touched = self.users(expected.get(id));
                 self.find_for("blob-damaged", &paths::blob(id), reason(error), touched);
                 self.hint(AGAIN_WITHOUT);
@@ -59,6 +69,7 @@ impl<D: Disk> Check<'_, D> {
         }
         for (id, expected) in &expected {
             if !found.blobs.contains(id) {
+                self.report.needed.blobs.insert(*id, expected.size);
                 let touched = self.touched(&expected.objects);
                 self.find_for("blob-missing", &paths::blob(id), "it is missing", touched);
                 self.hint(AGAIN);
@@ -115,17 +126,20 @@ impl<D: Disk> Check<'_, D> {
             let size = expected.get(id).map(|expected| expected.size);
             let bad = size.and_then(|size| self.store.load_outboard(id, size).err());
             if let Some(error) = bad {
+                self.bad(&paths::outboard(id), &error);
+                self.report.needed.outboards.insert(*id);
                 let touched = self.users(expected.get(id));
                 self.find_for("outboard-damaged", &paths::outboard(id), reason(error), touched);
-                self.hint(AGAIN_WITHOUT);
+                self.hint(COMPUTED);
             }
             self.step();
         }
         for (id, expected) in &expected {
             if outboard_len(expected.size) > 0 && !found.outboards.contains(id) {
+                self.report.needed.outboards.insert(*id);
                 let touched = self.touched(&expected.objects);
                 self.find_for("outboard-missing", &paths::outboard(id), "it is missing", touched);
-                self.hint(AGAIN);
+                self.hint(COMPUTED);
             }
         }
         self.expected = expected;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use resolver::{Arch, Catalog};
 
-use super::{Check, Found, is_top, list, reason};
+use super::content::AGAIN;
+use super::{Check, Found, is_bad, is_top, list, reason};
 use crate::store::{Index, IndexError, path as paths, read_format, record_of};
-use crate::{Disk, StoreError};
+use crate::{BadFile, Disk, StoreError};
 
 impl<D: Disk> Check<'_, D> {
     pub(super) fn format(&mut self) -> Result<(), StoreError> {
@@ -49,7 +50,7 @@ impl<D: Disk> Check<'_, D> {
                 Err(error @ StoreError::NewerFormat { .. }) => {
                     self.newer("generation-newer", path, error);
                 }
-                Err(error) => bad.push((number, path, reason(error))),
+                Err(error) => bad.push((number, path, error)),
             }
             self.report.generations += 1;
             self.step();
@@ -57,12 +58,28 @@ impl<D: Disk> Check<'_, D> {
         let good = self.generations.iter().map(|(_, generation)| generation.number);
         let readable = good.max().unwrap_or_default();
         let newest = bad.iter().map(|(number, ..)| *number).max();
-        for (number, path, reason) in bad {
-            self.find("generation-damaged", path, reason);
-            match number > readable && Some(number) == newest {
+        for (number, path, error) in bad {
+            let is_newest = number > readable && Some(number) == newest;
+            self.bad_generation(path, &error, is_newest);
+            self.find("generation-damaged", path, reason(error));
+            match is_newest {
                 true => self.hint(&format!("dynfs restore {readable} goes on from an older one")),
-                false => self.hint("the others can be used; undo and remove end at this one"),
+                false => self.hint(
+                    "the others can be used; undo and remove end at this one, unless dynfs fsck \
+                     --repair moves it aside",
+                ),
             }
+        }
+    }
+
+    fn bad_generation(&mut self, path: &Path, error: &StoreError, is_newest: bool) {
+        if !is_bad(error) {
+            return;
+        }
+        let file = BadFile::now(self.store.disk(), path);
+        match is_newest {
+            true => self.report.needed.newest = file,
+            false => self.report.needed.bad.extend(file),
         }
     }
 
@@ -90,8 +107,12 @@ impl<D: Disk> Check<'_, D> {
                     self.newer("release-newer", path, error);
                 }
                 Err(error) => {
+                    match paths::release_at(path) {
+                        Some(id) => _ = self.report.needed.releases.insert(id, None),
+                        None => self.bad(path, &error),
+                    }
                     self.find("release-damaged", path, reason(error));
-                    self.hint("dynfs add the release again from its source");
+                    self.hint(AGAIN);
                 }
             }
             self.report.releases += 1;
@@ -106,7 +127,8 @@ impl<D: Disk> Check<'_, D> {
             if !self.objects.contains(&release.object) {
                 let message = format!("its object {} is not there", release.object);
                 self.find_for("release-dangling", path, message, vec![release.id.to_string()]);
-                self.hint("dynfs add the release again from its source");
+                self.hint(AGAIN);
+                self.report.needed.objects.insert(release.object);
             }
         }
         let known: BTreeMap<_, _> =
@@ -114,6 +136,10 @@ impl<D: Disk> Check<'_, D> {
         for (path, generation) in std::mem::take(&mut self.generations) {
             for selection in generation.system.packages.values() {
                 let release = selection.release.to_string();
+                if !known.contains_key(&selection.release) {
+                    let id = selection.release.clone();
+                    self.report.needed.releases.insert(id, Some(selection.object));
+                }
                 let missing = if !self.objects.contains(&selection.object) {
                     format!("it selects {release}, whose object is not there")
                 } else {
@@ -126,6 +152,7 @@ impl<D: Disk> Check<'_, D> {
                     }
                 };
                 self.find_for("generation-dangling", &path, missing, vec![release]);
+                self.hint("dynfs fsck --repair --from STORE|FILE brings back what it selects");
             }
         }
         self.releases = releases;
@@ -146,7 +173,8 @@ impl<D: Disk> Check<'_, D> {
         };
         if let Some(reason) = wrong {
             self.find("index-damaged", path, reason);
-            self.hint("delete the file: the next add writes it anew");
+            self.hint("dynfs fsck --repair writes it anew, and so does the next add");
+            self.report.needed.index = true;
         }
     }
 }

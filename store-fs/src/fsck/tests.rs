@@ -61,6 +61,7 @@ fn a_whole_store_has_no_findings<B: Bed>(bed: &B) {
         blobs: 2,
         bytes: 5 + LARGE as u64,
         findings: Vec::new(),
+        needed: Needed::default(),
     };
     assert_eq!(report, expected);
     let total = 2 + 2 + 2 + 2 + 1;

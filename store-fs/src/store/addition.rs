@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use resolver::BlobId;
+use resolver::{BlobId, ObjectId};
 use rustix::process::{Resource, getrlimit};
 
 use super::read::outboard_len;
@@ -146,16 +146,17 @@ impl<D: Disk> Addition<'_, D> {
             read_piece(file, at, piece).map(share).map_err(|error| reading(source, error))
         };
         let digest = hash_pieces(len, read)?.ok_or_else(|| changed(source))?;
-        self.once(&digest, || {
+        self.once(digest.id, len, || {
             let path = path::blob(&digest.id);
             let mut temp = self.temp(&path)?;
+            let outboard = digest.outboard.clone();
             if self.reflinked(&mut temp, &path, file)? {
                 let copy = hash_pieces(len, |at, piece| {
                     let read = self.store.disk.read_temp(&temp, at, piece).map(share);
                     read.map_err(|error| self.store.io("reading", &path, error))
                 })?;
                 return if copy.as_ref() == Some(&digest) {
-                    Ok(temp)
+                    Ok((temp, outboard))
                 } else {
                     Err(changed(source))
                 };
@@ -165,7 +166,7 @@ impl<D: Disk> Addition<'_, D> {
                 self.write(&mut temp, &path, &piece[..count])?;
                 Ok(count)
             })?;
-            if copy.as_ref() == Some(&digest) { Ok(temp) } else { Err(changed(source)) }
+            if copy.as_ref() == Some(&digest) { Ok((temp, outboard)) } else { Err(changed(source)) }
         })?;
         // All that was not read again, since it is there.
         tell(len.saturating_sub(told.get()));
@@ -178,14 +179,54 @@ impl<D: Disk> Addition<'_, D> {
     ///
     /// [`StoreError::Io`]; [`StoreError::Damaged`] when the blob is there with another length.
     pub fn bytes(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
-        let digest = digest(bytes);
-        self.once(&digest, || {
-            let path = path::blob(&digest.id);
+        let Digest { id, len, outboard } = digest(bytes);
+        self.once(id, len, || {
+            let path = path::blob(&id);
             let mut temp = self.temp(&path)?;
             self.write(&mut temp, &path, bytes)?;
-            Ok(temp)
+            Ok((temp, outboard))
         })?;
-        Ok(digest.id)
+        Ok(id)
+    }
+
+    /// Stores content whose name and length are known before it arrives: `read` fills the piece
+    /// that it is given, and answers 0 at the end. It is read to its end and verified in any case,
+    /// also when it is stored already. `source` is where it comes from, for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] of the source when the content has another name or length; what
+    /// `read` says; [`StoreError::Io`].
+    pub fn incoming(
+        &self,
+        id: BlobId,
+        len: u64,
+        source: &Path,
+        read: &mut dyn FnMut(&mut [u8]) -> Result<usize, StoreError>,
+    ) -> Result<(), StoreError> {
+        let proven = |digest: Option<Digest>| match digest {
+            Some(digest) if digest.id == id => Ok(digest.outboard),
+            _ => Err(StoreError::Damaged {
+                path: source.to_owned(),
+                reason: format!("the content of {id} in it is not that of its name"),
+            }),
+        };
+        let mut is_read = false;
+        self.once(id, len, || {
+            is_read = true;
+            let path = path::blob(&id);
+            let mut temp = self.temp(&path)?;
+            let digest = hash_pieces(len, |_, piece| {
+                let count = read(piece)?;
+                self.write(&mut temp, &path, &piece[..count])?;
+                Ok(count)
+            })?;
+            Ok((temp, proven(digest)?))
+        })?;
+        if !is_read {
+            proven(hash_pieces(len, |_, piece| read(piece))?)?;
+        }
+        Ok(())
     }
 
     /// Bytes of content that the store did not have before.
@@ -201,80 +242,108 @@ impl<D: Disk> Addition<'_, D> {
     /// [`StoreError::Io`], [`StoreError::Limit`]; [`StoreError::Damaged`] naming a blob that is
     /// not there, or is there with another length.
     pub fn finish(self, tree: TreeBuilder) -> Result<Arc<Tree>, StoreError> {
-        self.flush()?;
-        let store = self.store;
         let (id, bytes) = tree.encode()?;
-        let len = bytes.len() as u64;
-        if len > OBJECT_LEN_MAX {
-            let what = "the length of an object".to_owned();
-            return Err(StoreError::Limit { what, limit: OBJECT_LEN_MAX });
-        }
-        let path = path::object(&id);
-        let is_there = store.is_there(&path, len)?;
-        if self.is_rehearsal {
-            let made = || Tree::decode(id, bytes).map(Arc::new);
-            return if is_there { store.object(&id) } else { made() };
-        }
-        let temp = if is_there { None } else { Some(store.write_temp(&path, &bytes)?) };
-        self.check_blobs(&Tree::decode(id, bytes)?)?;
-        // The content of the object, and the names of the blobs.
-        store.sync_all()?;
-        if let Some(temp) = temp
-            && !store.link(&temp, &path)?
-        {
-            store.is_there(&path, len)?;
-        }
-        // Also when it was there: whoever linked it may not have come this far.
-        for dir in path.ancestors().skip(1).take(2) {
-            store.sync_dir(dir)?;
-        }
-        store.object(&id)
+        let tree = Tree::decode(id, bytes)?;
+        let (store, is_rehearsal) = (self.store, self.is_rehearsal);
+        let is_there = store.is_there(&path::object(&id), tree.encoding().len() as u64)?;
+        self.finish_all([&tree])?;
+        if is_rehearsal && !is_there { Ok(Arc::new(tree)) } else { store.object(&id) }
     }
 
-    /// Stages the content that `write` makes, unless it is staged or stored already.
-    fn once(
-        &self,
-        digest: &Digest,
-        write: impl FnOnce() -> Result<D::Temp, StoreError>,
+    /// The same for any number of objects, none among them: blobs may come for objects that are
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Addition::finish`].
+    pub fn finish_all<'t>(
+        self,
+        trees: impl IntoIterator<Item = &'t Tree>,
     ) -> Result<(), StoreError> {
-        if !self.stage.lock().claimed.insert(digest.id) {
+        self.flush()?;
+        let store = self.store;
+        let mut temps = Vec::new();
+        for tree in trees {
+            let (path, bytes) = (path::object(&tree.id()), tree.encoding());
+            let len = bytes.len() as u64;
+            if len > OBJECT_LEN_MAX {
+                let what = "the length of an object".to_owned();
+                return Err(StoreError::Limit { what, limit: OBJECT_LEN_MAX });
+            }
+            let is_there = store.is_there(&path, len)?;
+            if self.is_rehearsal {
+                continue;
+            }
+            let temp = if is_there { None } else { Some(store.write_temp(&path, bytes)?) };
+            self.check_blobs(tree)?;
+            temps.push((path, temp, len));
+        }
+        if self.is_rehearsal {
             return Ok(());
         }
-        let staged = self.stage_new(digest, write);
+        // The content of the objects, and the names of the blobs.
+        store.sync_all()?;
+        for (path, temp, len) in temps {
+            if let Some(temp) = temp
+                && !store.link(&temp, &path)?
+            {
+                store.is_there(&path, len)?;
+            }
+            // Also when it was there: whoever linked it may not have come this far.
+            for dir in path.ancestors().skip(1).take(2) {
+                store.sync_dir(dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages the content that `write` makes, with its outboard, unless it is staged or stored
+    /// already.
+    fn once(
+        &self,
+        id: BlobId,
+        len: u64,
+        write: impl FnOnce() -> Result<(D::Temp, Vec<u8>), StoreError>,
+    ) -> Result<(), StoreError> {
+        if !self.stage.lock().claimed.insert(id) {
+            return Ok(());
+        }
+        let staged = self.stage_new(id, len, write);
         if staged.is_err() {
-            self.stage.lock().claimed.remove(&digest.id);
+            self.stage.lock().claimed.remove(&id);
         }
         staged
     }
 
     fn stage_new(
         &self,
-        digest: &Digest,
-        write: impl FnOnce() -> Result<D::Temp, StoreError>,
+        id: BlobId,
+        len: u64,
+        write: impl FnOnce() -> Result<(D::Temp, Vec<u8>), StoreError>,
     ) -> Result<(), StoreError> {
-        let Digest { id, len, outboard } = digest;
-        let outboard_path = path::outboard(id);
+        let outboard_path = path::outboard(&id);
+        let outboard_len = outboard_len(len);
         let outboard_there =
-            outboard.is_empty() || self.store.is_there(&outboard_path, outboard.len() as u64)?;
-        if outboard_there && self.store.is_there(&path::blob(id), *len)? {
+            outboard_len == 0 || self.store.is_there(&outboard_path, outboard_len)?;
+        if outboard_there && self.store.is_there(&path::blob(&id), len)? {
             return Ok(());
         }
         if self.is_rehearsal {
-            self.new_bytes.fetch_add(*len, Ordering::Relaxed);
+            self.new_bytes.fetch_add(len, Ordering::Relaxed);
             return Ok(());
         }
-        let temp = write()?;
+        let (temp, outboard) = write()?;
         let outboard = if outboard_there {
             None
         } else {
-            Some(self.store.write_temp(&outboard_path, outboard)?)
+            Some(self.store.write_temp(&outboard_path, &outboard)?)
         };
-        self.new_bytes.fetch_add(*len, Ordering::Relaxed);
+        self.new_bytes.fetch_add(len, Ordering::Relaxed);
         let is_full = {
             let mut stage = self.stage.lock();
             stage.files += 1 + usize::from(outboard.is_some());
             stage.bytes += len;
-            stage.blobs.push(Staged { id: *id, len: *len, temp, outboard });
+            stage.blobs.push(Staged { id, len, temp, outboard });
             stage.files >= self.files_max || stage.bytes >= BATCH_LEN_MAX
         };
         if is_full { self.flush() } else { Ok(()) }
@@ -344,6 +413,27 @@ impl<D: Disk> Addition<'_, D> {
 }
 
 impl<D: Disk> Store<D> {
+    /// Whether a blob and the outboard that it needs are there. Their content is not read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] when one is there with another length; [`StoreError::Io`].
+    pub fn has_blob(&self, blob: &BlobId, len: u64) -> Result<bool, StoreError> {
+        let outboard_len = outboard_len(len);
+        Ok(self.is_there(&path::blob(blob), len)?
+            && (outboard_len == 0 || self.is_there(&path::outboard(blob), outboard_len)?))
+    }
+
+    /// Whether the file of an object is there. Its content is not read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn has_object(&self, id: &ObjectId) -> Result<bool, StoreError> {
+        let path = path::object(id);
+        Ok(self.disk.stamp(&path).map_err(|error| self.io("reading", &path, error))?.is_some())
+    }
+
     /// Whether a file is there.
     ///
     /// # Errors
@@ -412,7 +502,8 @@ fn hash_pieces(
     mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, StoreError>,
 ) -> Result<Option<Digest>, StoreError> {
     let mut hasher = BlobHasher::new();
-    let mut piece = vec![0; PIECE_LEN];
+    // One more than there should be, to see that it ends there.
+    let mut piece = vec![0; usize::try_from(len).map_or(PIECE_LEN, |len| PIECE_LEN.min(len + 1))];
     let mut at = 0;
     while at <= len {
         let count = read(at, &mut piece)?;

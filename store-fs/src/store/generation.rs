@@ -71,7 +71,11 @@ fn usual_arch(system: &Selections) -> Arch {
     archs.find(|arch| !arch.is_all()).cloned().unwrap_or_else(Arch::all)
 }
 
-fn decode(number: GenerationNumber, path: &Path, bytes: &[u8]) -> Result<Generation, StoreError> {
+pub(crate) fn decode(
+    number: GenerationNumber,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Generation, StoreError> {
     let mut reader = RecordReader::open(record::GENERATION, path, bytes)?;
     let head: Head = reader.line()?;
     if head.number != number {

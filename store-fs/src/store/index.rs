@@ -89,8 +89,12 @@ impl Index {
         let bytes = read_file(disk, Path::new(path::INDEX), INDEX_LEN_MAX)
             .map_err(|error| IndexError::Damaged(error.to_string()))?
             .ok_or(IndexError::Missing)?;
-        let rows = decode(bytes).map_err(IndexError::Damaged)?;
-        Ok(Self { rows })
+        Self::decode(bytes)
+    }
+
+    /// The index in these bytes.
+    pub(crate) fn decode(bytes: Vec<u8>) -> Result<Self, IndexError> {
+        Ok(Self { rows: decode(bytes).map_err(IndexError::Damaged)? })
     }
 
     /// Replaces the index.

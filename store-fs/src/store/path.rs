@@ -17,6 +17,9 @@ pub(crate) const OBJECTS: &str = "objects";
 pub(crate) const RELEASES: &str = "releases";
 pub(crate) const GENERATIONS: &str = "generations";
 
+/// Where bad files are moved; made when the first one is.
+pub(crate) const ASIDE: &str = "aside";
+
 /// The daemon's own directory: its socket, its claim, its log. No part of the state.
 pub const RUN_DIR: &str = "run";
 

@@ -35,6 +35,21 @@ pub(crate) const RELEASE: RecordKind =
 pub(crate) const GENERATION: RecordKind =
     RecordKind { name: "generation", version: 1, len_max: 256 * 1024 * 1024 };
 
+/// The head of a release file.
+pub(crate) const RELEASE_FILE: RecordKind =
+    RecordKind { name: "release-file", version: 1, len_max: 64 * 1024 * 1024 };
+
+/// A record of this kind with these lines behind its first one, whatever they are.
+pub(crate) fn sealed(kind: RecordKind, lines: &[u8]) -> Vec<u8> {
+    let kind = RecordKind { len_max: u64::MAX, ..kind };
+    let mut writer = RecordWriter::new(kind, lines.len());
+    let head = if lines.starts_with(b"{\"record\":") { writer.bytes.len() } else { 0 };
+    writer.bytes.extend_from_slice(lines);
+    // A whole record without its last line has a first one of its own.
+    writer.bytes.drain(..head);
+    writer.seal().unwrap_or_default()
+}
+
 #[derive(Serialize, Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]

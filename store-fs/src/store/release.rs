@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use resolver::{Arch, Catalog, ObjectId, PackageName, Release, ReleaseId};
+use resolver::{Arch, Catalog, ObjectId, PackageName, Release, ReleaseId, Timestamp};
 
 use super::index::{Index, IndexError, Row};
 use super::record::{self, RecordReader, RecordWriter};
@@ -18,7 +18,7 @@ fn encode(release: &Release) -> Result<Vec<u8>, StoreError> {
     writer.seal()
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<Release, StoreError> {
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Release, StoreError> {
     let mut reader = RecordReader::open(record::RELEASE, path, bytes)?;
     let release: Release = reader.line()?;
     reader.finish()?;
@@ -47,11 +47,11 @@ fn is_same(a: &Release, b: &Release) -> bool {
 }
 
 /// What reading all records gives.
-struct ReadCatalog {
+pub(super) struct ReadCatalog {
     catalog: Catalog,
     problems: Vec<StoreError>,
     /// What the index should hold.
-    rows: Index,
+    pub(super) rows: Index,
     /// Whether it does.
     is_current: bool,
 }
@@ -101,7 +101,11 @@ impl<D: Disk> Store<D> {
     }
 
     /// Reads every record that `known` does not have as it is.
-    fn read_catalog(&self, host: Arch, mut known: Index) -> Result<ReadCatalog, StoreError> {
+    pub(super) fn read_catalog(
+        &self,
+        host: Arch,
+        mut known: Index,
+    ) -> Result<ReadCatalog, StoreError> {
         let (files, odd) = self.release_files()?;
         let mut catalog = Catalog::new(host);
         let (mut problems, mut rows) = (Vec::new(), Index::default());
@@ -277,6 +281,20 @@ impl<D: Disk> Store<D> {
     /// [`StoreError::Limit`] when its name would be too long for one.
     pub fn record_path(&self, id: &ReleaseId) -> Result<PathBuf, StoreError> {
         Ok(self.disk.root().join(path::release(id)?))
+    }
+
+    /// Moves a damaged release record aside, so that a good one can take its name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn set_record_aside(
+        &self,
+        writer: &Writer,
+        id: &ReleaseId,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.set_aside_now(writer, &path::release(id)?, at)
     }
 
     /// Removes a release record, also a damaged one; its object stays until garbage collection.

@@ -15,6 +15,7 @@ use crate::disk::beds::{Bed, SimBed, on_every_disk};
 use crate::{SimDisk, TreeBuilder};
 
 mod crash;
+mod repair;
 
 on_every_disk! {
     a_store_is_made_once_and_opened,

@@ -108,7 +108,7 @@ fn look(disk: SimDisk, change: &Change, at: &str) -> bool {
     is_done
 }
 
-fn images(disk: &SimDisk) -> impl Iterator<Item = (SimDisk, Loss)> {
+pub(super) fn images(disk: &SimDisk) -> impl Iterator<Item = (SimDisk, Loss)> {
     let losses = [Loss::Everything, Loss::Nothing].into_iter();
     losses.chain((0..SEEDS).map(Loss::Some)).map(|loss| (disk.crash_image(loss), loss))
 }
