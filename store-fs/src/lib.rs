@@ -26,10 +26,10 @@ mod sys;
 pub use disk::{Disk, Loss, OsDisk, SimDisk};
 pub use error::StoreError;
 pub use fs::{
-    Announcement, Attr, DirEntry, DynFs, Entry, FsError, Ino, Kernel, Kind, RequestGuard, Shown,
-    Statistics,
+    Announcement, Attr, DirEntry, DynFs, Entry, FsError, Held, Ino, Kernel, Kind, RequestGuard,
+    Shown, Statistics,
 };
 pub use fsck::{Finding, FsckOptions, FsckReport, fsck, fsck_disk};
 pub use memory::{Blame, InFlight, InFlightRow, Memory, Operation, Suspicion};
 pub use object::{Node, Row, Tree, TreeBuilder};
-pub use store::{Addition, Format, Prefix, Store, Unpublished, Writer};
+pub use store::{Adding, Addition, Emptied, Format, Prefix, Store, Unpublished, Writer};
