@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Check the store
     Fsck(Fsck),
+    /// Remove what nothing needs: old generations, releases, objects and blobs
+    Gc(Gc),
     /// Show mount, generation, processes and request counters
     Status,
     /// Swap a real library below running programs, on a temporary store
@@ -240,6 +242,16 @@ pub(crate) struct Fsck {
     /// Hash every file again
     #[arg(long)]
     pub(crate) data: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Gc {
+    /// Keep so many of the newest generations; the newest one always stays
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) keep: u64,
+    /// Keep also generations and releases that are younger than this: 36h, 14d, 2w, or 0
+    #[arg(long, value_name = "TIME", default_value = "14d")]
+    pub(crate) keep_since: String,
 }
 
 #[derive(Args, Debug)]

@@ -150,6 +150,9 @@ impl Invocation {
                 state.check_unused(store, releases)?;
                 Ok(Done::Removed { releases: releases.clone(), unshown: None })
             }
+            Edit::Forget { .. } | Edit::EmptyTrash { .. } | Edit::Trash { .. } => {
+                unreachable!("collecting is rehearsed by its own command")
+            }
             selecting => {
                 let (plan, action) = state.decide(store, selecting)?;
                 let before = state.current.number;

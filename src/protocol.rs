@@ -16,12 +16,17 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 use resolver::{
-    Category, GenerationNumber, PackageName, Providers, Release, ReleaseId, RequestId, Spec, Why,
+    Category, GenerationNumber, ObjectId, PackageName, Providers, Release, ReleaseId, RequestId,
+    Spec, Timestamp, Why,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CommandError;
+
+mod garbage;
+
+pub use garbage::{Deleted, Forgotten, Held, Used};
 
 /// Version of the protocol.
 pub const PROTOCOL: u32 = 1;
@@ -59,6 +64,11 @@ pub enum Call {
     Outcome {
         /// Its name.
         request: RequestId,
+    },
+    /// What processes need that hold these nodes of the mount.
+    Held {
+        /// Their numbers, as the kernel shows them.
+        inodes: Vec<u64>,
     },
     /// Unmount and end.
     Unmount {
@@ -109,6 +119,25 @@ pub enum Edit {
         /// Their names.
         releases: Vec<ReleaseId>,
     },
+    /// Remove generations that are not kept, and release records that no kept one selects.
+    Forget {
+        /// The newest generations that stay, whatever their age.
+        keep: u64,
+        /// What was made then or later stays; without it, age keeps nothing.
+        since: Option<Timestamp>,
+        /// What processes need.
+        used: Used,
+    },
+    /// Delete what is in the trash and still not needed, and blobs that no object names.
+    EmptyTrash {
+        /// Objects that processes need.
+        used: Vec<ObjectId>,
+    },
+    /// Put objects that nothing needs into the trash.
+    Trash {
+        /// Objects that processes need.
+        used: Vec<ObjectId>,
+    },
 }
 
 /// What the daemon answers.
@@ -128,6 +157,11 @@ pub enum Answer {
     Outcome {
         /// `None`: it was never done.
         done: Option<Done>,
+    },
+    /// To held, in the same order; `None` for what nothing needs.
+    Held {
+        /// What is needed.
+        held: Vec<Option<Held>>,
     },
     /// Unmounting has begun.
     Unmounting,
@@ -187,6 +221,15 @@ pub enum Done {
         releases: Vec<ReleaseId>,
         /// Why the kernel could not be told, when it could not.
         unshown: Option<String>,
+    },
+    /// Names went.
+    Forgotten(Forgotten),
+    /// The trash was emptied.
+    Emptied(Deleted),
+    /// Objects went into the trash.
+    Trashed {
+        /// Their names.
+        objects: Vec<ObjectId>,
     },
 }
 

@@ -28,12 +28,12 @@ use std::time::Duration;
 use resolver::{Generation, GenerationNumber, View};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store_fs::fuse::Session;
-use store_fs::{DynFs, Memory, Operation, OsDisk, Shown, Store, StoreError};
+use store_fs::{DynFs, Ino, Memory, Operation, OsDisk, Shown, Store, StoreError};
 
 use self::announcer::{Announcer, Mounted};
 use self::guardian::{Guardian, Line};
 use crate::agreed::Agreed;
-use crate::control::{self, Control, Live, Opening};
+use crate::control::{self, Control, Live, Opening, WhoHolds};
 use crate::engine::{Engine, EngineError};
 use crate::keeper::words_of;
 use crate::log::Log;
@@ -160,10 +160,12 @@ fn serve(handed: Handed) -> Result<(), Failure> {
         threads,
     )?;
     let announcer = Announcer::start(session.kernel(), Arc::clone(&line))?;
+    let held = who_holds(&fs);
     let mounted = Mounted::new(fs, Arc::clone(&memory), announcer);
     let live = live(mountpoint, agreed.mounted_at, &memory, &line);
     let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let commands = Commands { directory, store, mounted: Arc::new(mounted), control, live, stop };
+    let mounted = Arc::new(mounted);
+    let commands = Commands { directory, store, mounted, control, live, held, stop };
     let commands = thread::Builder::new().name("commands".into()).spawn(move || commands.run())?;
     tracing::info!(generation, threads, "serves");
     line.say(b"R");
@@ -190,6 +192,12 @@ fn live(mountpoint: PathBuf, mounted_at: i64, memory: &Arc<Memory>, line: &Arc<L
         requests: memory.counts().into_iter().map(named).collect(),
         notes: orphaned(&line).into_iter().collect(),
     })
+}
+
+/// What processes need that hold nodes of the mount.
+fn who_holds(fs: &Arc<DynFs<OsDisk>>) -> WhoHolds {
+    let fs = Arc::clone(fs);
+    Arc::new(move |inodes| inodes.iter().map(|ino| fs.held(Ino(*ino)).map(Into::into)).collect())
 }
 
 /// Says again and again that this process lives.
@@ -222,6 +230,7 @@ struct Commands {
     mounted: Arc<Mounted<OsDisk>>,
     control: UnixListener,
     live: Live,
+    held: WhoHolds,
     stop: OwnedFd,
 }
 
@@ -234,7 +243,8 @@ impl Commands {
             Err(error) => return tracing::error!("commands cannot be taken: {error}"),
         };
         let (engine, live) = (Opening::default(), Arc::clone(&self.live));
-        let service = Control { engine, live, owner, unmount: None };
+        let held = Arc::clone(&self.held);
+        let service = Control { engine, live, held, owner, unmount: None };
         thread::scope(|scope| {
             scope.spawn(|| self.open(&service.engine));
             while let Err(error) = control::serve(&self.control, &service, self.stop.as_fd()) {

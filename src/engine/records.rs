@@ -89,7 +89,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn promise(&self, names: &[String]) -> Result<(), EngineError> {
+    pub(super) fn promise(&self, names: &[String]) -> Result<(), EngineError> {
         self.show.promise(names).map_err(|source| {
             let path = names.first().cloned().unwrap_or_default().into();
             EngineError::Store(StoreError::Io { action: "promising to announce", path, source })
