@@ -24,6 +24,8 @@ pub struct Mount {
     pub major: u32,
     /// Users other than its owner may look into it.
     pub is_public: bool,
+    /// Its owner, where it has one.
+    pub owner: Option<u32>,
     /// Minor number of its device, which names its settings below `/sys/class/bdi`.
     pub minor: u32,
 }
@@ -47,6 +49,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let dash = fields.iter().position(|field| *field == b"-")?;
     let kind = String::from_utf8(fields.get(dash + 1)?.to_vec()).ok()?;
     let options = fields.get(dash + 3).copied().unwrap_or_default();
+    let options = || options.split(|byte| *byte == b',');
+    let owner = options().find_map(|option| option.strip_prefix(b"user_id="));
     Some(Mount {
         mountpoint,
         kind,
@@ -54,7 +58,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         id,
         root: unescape(fields.get(3)?),
         major: major.parse().ok()?,
-        is_public: options.split(|byte| *byte == b',').any(|option| option == b"allow_other"),
+        is_public: options().any(|option| option == b"allow_other"),
+        owner: owner.and_then(|uid| std::str::from_utf8(uid).ok()?.parse().ok()),
         minor: minor.parse().ok()?,
     })
 }
@@ -102,7 +107,7 @@ mod tests {
     #[test]
     fn lines_of_the_kernel_are_read() {
         let text = b"36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw\n\
-            40 36 0:41 / /a\\040b\\134c ro - fuse.dynfs /var/lib/dynfs ro,allow_other\n\
+            40 36 0:41 / /a\\040b\\134c ro - fuse.dynfs /var/lib/dynfs ro,user_id=7,allow_other\n\
             41 36 0:42 /.generations/1 /dyn ro shared:3 master:4 - fuse.dynfs /home/u/s ro\n\
             garbage\n42 1 0:1 / /x rw -\n";
         let mounts = parse(text);
@@ -111,6 +116,7 @@ mod tests {
         assert_eq!(mountpoint_of(&mounts, Path::new("/home/u/s")), Some(Path::new("/dyn")));
         assert_eq!(mountpoint_of(&mounts, Path::new("/dev/root")), None);
         assert_eq!((mounts[1].id, mounts[1].major, mounts[1].minor), (40, 0, 41));
+        assert_eq!((mounts[1].owner, mounts[2].owner), (Some(7), None));
         assert_eq!(mounts[2].root, Path::new("/.generations/1"));
         assert_eq!(mounts.iter().map(|m| m.is_public).collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(device_of(&mounts, Path::new("/dyn")), Some(42));

@@ -60,6 +60,7 @@ fn swapped(test: &str, between: impl FnOnce(&Rig) -> Child) -> Option<(Rig, Chil
 
 /// A child that waits for its standard input to end.
 fn waits(command: &mut Command) -> Child {
+    // It ends with its input, so also when a test fails.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts")
 }
 
@@ -178,7 +179,7 @@ fn a_bind_mount_keeps_its_release() {
     let bind = |rig: &Rig| {
         let place = rig.scratch("bound");
         fs::create_dir(&place).expect("ours");
-        let script = "mount --bind \"$1\" \"$2\"; exec <&-; echo ready; exec sleep 1000";
+        let script = "mount --bind \"$1\" \"$2\"; echo ready; read _ || exit 0";
         let mut child = in_namespace(script, &[&rig.at("lib/demo"), &place]);
         ready(&mut child);
         child
@@ -191,7 +192,7 @@ fn a_bind_mount_keeps_its_release() {
         assert_eq!(outcome["stays"][0]["name"], "demo@1.0", "{outcome}");
         assert_eq!(read(&Path::new(&seen).join("share/version")), "1.0");
     }
-    child.kill().expect("ours");
+    drop(child.stdin.take());
     child.wait().expect("it ends");
     gc(&rig);
     assert_eq!(trash(&rig), 1);
@@ -213,7 +214,7 @@ fn a_frozen_tree_in_use_keeps_its_generation() {
     rig.ok(["select", "demo@1.0"]);
     let place = rig.scratch("bound");
     fs::create_dir(&place).expect("ours");
-    let script = "mount --bind \"$1\" \"$2\"; exec <&-; echo ready; exec sleep 1000";
+    let script = "mount --bind \"$1\" \"$2\"; echo ready; read _ || exit 0";
     let mut child = in_namespace(script, &[&rig.at(".generations/1;other@7.0"), &place]);
     ready(&mut child);
     for version in ["2.0", "3.0", "4.0"] {
@@ -232,7 +233,7 @@ fn a_frozen_tree_in_use_keeps_its_generation() {
     assert_eq!(objects(&rig), 3);
     assert_eq!(rig.run(["undo"]).status.code(), Some(4), "there is nothing between 1 and 4");
     assert!(!rig.at(".generations/2").exists());
-    child.kill().expect("ours");
+    drop(child.stdin.take());
     child.wait().expect("it ends");
     gc(&rig);
     assert!(!rig.at(".generations/1").exists(), "and it goes with its last user");

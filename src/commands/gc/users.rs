@@ -106,32 +106,36 @@ impl Users {
     }
 }
 
-/// What is to be said of processes that could not be looked into. Where everybody may use the
-/// mount, each of them may, and that is an error.
+/// What is to be said of processes that could not be looked into. It is an error where whoever
+/// calls cannot see those who may use the mount: others than root, or than its owner.
 fn unseen(usage: &Usage) -> Result<BTreeSet<String>, CommandError> {
     let is_public = usage.mounts.iter().any(|mount| mount.is_public);
     let uid = host::uid();
     let refused =
-        |message: String, hint: &str| Err(CommandError::new(Kind::Permission, message).hint(hint));
+        |message: &str, hint: &str| Err(CommandError::new(Kind::Permission, message).hint(hint));
     if is_public && uid != 0 {
         let message = "everybody may use this mount, and only root sees what all processes do";
-        return refused(message.to_owned(), "run it as root");
+        return refused(message, "run it as root");
     }
-    if uid == 0
-        && let Some(process) = usage.unseen.first()
-    {
-        let Process { name, pid } = process;
-        let message = format!("what {name} (process {pid}) uses cannot be seen");
-        let owner = "run it as the owner of the mount, or where all processes can be seen";
-        return refused(message, owner);
+    let is_others = |owner: Option<u32>| owner.is_some_and(|owner| owner != uid);
+    if !is_public && usage.mounts.iter().any(|mount| is_others(mount.owner)) {
+        let message = "only the owner of this mount can look into it";
+        return refused(message, "run it as the owner of the mount");
     }
     let mut notes = BTreeSet::new();
     if !is_public {
-        notes.insert("only processes of the mount's owner can use it, and were looked at".into());
+        notes.insert("only its owner's processes can use this mount, and count".into());
     }
-    let own = usage.unseen.iter().filter(|process| usage::owner(process) == Some(uid));
-    notes.extend(own.map(|Process { name, pid }| {
-        format!("{name} (process {pid}) hides what it uses, so that does not count")
-    }));
+    let hides = |process: &&Process| uid == 0 || usage::owner(process) == Some(uid);
+    let hiding: Vec<&Process> = usage.unseen.iter().filter(hides).collect();
+    if let Some(Process { name, pid }) = hiding.first() {
+        let more = match hiding.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        notes.insert(format!(
+            "{name} (process {pid}){more} cannot be looked into: it does not count"
+        ));
+    }
     Ok(notes)
 }
