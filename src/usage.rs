@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! maps            mapped files, by the device and inode in each line
-//! fdinfo/N        the mount of an open file; fd/N is looked at when that is one of ours, or unknown
+//! fdinfo/N        the mount of an open file; fd/N is looked at when that is ours, or unknown
 //! cwd root exe    directories and program of a process
 //! mountinfo       our mounts in its mount namespace, and what is their root
 //! ```

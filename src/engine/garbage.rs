@@ -114,8 +114,8 @@ impl State {
         keep: &Keep,
     ) -> Result<GenerationNumber, EngineError> {
         let count = usize::try_from(keep.count.max(1)).unwrap_or(usize::MAX);
-        let by_count = self.generations.iter().rev().take(count).last().copied();
-        let by_count = by_count.unwrap_or_default();
+        let gone = self.generations.len().saturating_sub(count);
+        let by_count = self.generations.iter().nth(gone).copied().unwrap_or_default();
         let Some(since) = keep.since else { return Ok(by_count) };
         for number in self.generations.range(..by_count) {
             match store.generation(*number) {
