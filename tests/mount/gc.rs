@@ -156,6 +156,23 @@ fn a_working_directory_keeps_its_release() {
     });
 }
 
+/// Who looks at all processes never asks the mount, so a daemon that is dead cannot stop it.
+#[test]
+fn looking_at_processes_asks_the_mount_nothing() {
+    let test = "looking_at_processes_asks_the_mount_nothing";
+    let hold = |rig: &Rig| {
+        let file = File::open(rig.at("lib/demo/share/version")).expect("there");
+        waits(Command::new("cat").stderr(file).current_dir(rig.at("lib/demo/share")))
+    };
+    let Some((rig, mut child)) = swapped(test, hold) else { return };
+    let before = rig.requests();
+    let rehearsed = rig.ok(["-n", "--json", "gc", "--keep", "1", "--keep-since", "0"]);
+    assert!(rehearsed.contains("demo@1.0"), "{rehearsed}");
+    assert_eq!(rig.requests(), before);
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
+}
+
 #[test]
 fn an_open_file_keeps_its_release() {
     let open = |rig: &Rig| {
