@@ -114,6 +114,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Check the store
     Fsck(Fsck),
+    /// Remove what nothing needs: old generations, releases, objects and blobs
+    Gc(Gc),
     /// Show mount, generation, processes and request counters
     Status,
     /// Swap a real library below running programs, on a temporary store
@@ -278,6 +280,16 @@ pub(crate) struct Fsck {
     /// then. Not while it is mounted; dynfs restore N goes on without this
     #[arg(long, requires = "repair")]
     pub(crate) step_back: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Gc {
+    /// Keep so many of the newest generations; the newest one always stays
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) keep: u64,
+    /// Keep also generations and releases that are younger than this: 36h, 14d, 2w, or 0
+    #[arg(long, value_name = "TIME", default_value = "14d")]
+    pub(crate) keep_since: String,
 }
 
 #[derive(Args, Debug)]

@@ -19,7 +19,7 @@ use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
 use crate::mount::MountError;
 use crate::protocol::{
-    Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, PROTOCOL, Replaced, Wire, WireError,
+    Answer, Call, DaemonStatus, Done, Edit, Held, LINE_LEN_MAX, PROTOCOL, Replaced, Wire, WireError,
 };
 use crate::{host, rundir};
 
@@ -28,6 +28,8 @@ use crate::{host, rundir};
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long a greeting may take, which needs nothing but a living process.
 const HELLO_MAX: Duration = Duration::from_secs(5);
+/// Nodes that are asked about at once: whoever may only read sends short lines.
+const INODES_MAX: usize = 150;
 /// How often a broken connection is made again.
 const ATTEMPTS_MAX: usize = 8;
 /// How often, and after which pause, a store that another command holds is tried again.
@@ -135,13 +137,41 @@ fn attempt(
 ///
 /// [`Kind::Unavailable`] when it does not answer.
 pub(crate) fn status(store: &Path) -> Result<Option<DaemonStatus>, CommandError> {
+    match answer(store, &Call::Status)? {
+        None => Ok(None),
+        Some(Answer::Status(status)) => Ok(Some(*status)),
+        Some(other) => Err(unexpected(&other)),
+    }
+}
+
+/// What processes need that hold these nodes of the mount; `None` when there is no daemon.
+///
+/// # Errors
+///
+/// [`Kind::Unavailable`] when it does not answer.
+pub(crate) fn held(
+    store: &Path,
+    inodes: &[u64],
+) -> Result<Option<Vec<Option<Held>>>, CommandError> {
+    let mut all = Vec::new();
+    for inodes in inodes.chunks(INODES_MAX) {
+        match answer(store, &Call::Held { inodes: inodes.to_vec() })? {
+            None => return Ok(None),
+            Some(Answer::Held { held }) if held.len() == inodes.len() => all.extend(held),
+            Some(other) => return Err(unexpected(&other)),
+        }
+    }
+    Ok(Some(all))
+}
+
+/// The answer to a call that changes nothing; `None` when there is no daemon.
+fn answer(store: &Path, call: &Call) -> Result<Option<Answer>, CommandError> {
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
         let Some(stream) = connect(store)? else { return Ok(None) };
         let mut wire = Wire::new(stream);
-        match hello(&mut wire).and_then(|()| ask(&mut wire, &Call::Status)) {
-            Ok(Answer::Status(status)) => return Ok(Some(*status)),
-            Ok(other) => return Err(unexpected(&other)),
+        match hello(&mut wire).and_then(|()| ask(&mut wire, call)) {
+            Ok(answer) => return Ok(Some(answer)),
             Err(Lost::Answered(error)) => return Err(error),
             Err(Lost::Connection(error)) => last = Some(error),
         }

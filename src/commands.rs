@@ -25,6 +25,7 @@ mod completions;
 mod copy;
 mod diff;
 mod fsck;
+mod gc;
 mod history;
 mod list;
 mod mount;
@@ -127,6 +128,7 @@ fn dispatch(run: &mut Invocation, command: &Command, log: Log) -> Result<(), Com
         Command::History => history::run(run),
         Command::Diff(arguments) => diff::run(run, arguments),
         Command::Fsck(arguments) => fsck::run(run, arguments),
+        Command::Gc(arguments) => gc::run(run, arguments),
         Command::Status => status::run(run),
         Command::Completions(arguments) => completions::run(run, arguments, &mut Cli::command()),
         Command::Demo(_) => unreachable!("the demonstration runs without a store"),
@@ -155,6 +157,7 @@ fn name(command: &Command) -> &'static str {
         Command::History => "history",
         Command::Diff(_) => "diff",
         Command::Fsck(_) => "fsck",
+        Command::Gc(_) => "gc",
         Command::Status => "status",
         Command::Demo(_) => "demo",
         Command::Completions(_) => "completions",

@@ -27,8 +27,8 @@ use store_fs::Disk;
 use crate::engine::{Caller, Engine};
 use crate::error::{CommandError, Kind};
 use crate::protocol::{
-    Answer, Call, DaemonStatus, Done, Edit, LINE_LEN_MAX, LiveStatus, PROTOCOL,
-    READER_LINE_LEN_MAX, Replaced, Switched, Wire, WireError,
+    Answer, Call, DaemonStatus, Deleted, Done, Edit, Forgotten, Held, LINE_LEN_MAX, LiveStatus,
+    PROTOCOL, READER_LINE_LEN_MAX, Replaced, Switched, Wire, WireError,
 };
 use crate::{host, rundir, sys};
 
@@ -54,12 +54,17 @@ pub type Unmount = Arc<dyn Fn(bool) -> Result<(), CommandError> + Send + Sync>;
 /// Replaces a process of the daemon; a reason when that was not done.
 pub type Reexec = Arc<dyn Fn(Replaced) -> Result<(), String> + Send + Sync>;
 
+/// What processes need that hold these nodes; nothing is asked for by that.
+pub type WhoHolds = Arc<dyn Fn(&[u64]) -> Vec<Option<Held>> + Send + Sync>;
+
 /// What a control socket serves.
 pub struct Control<D: Disk> {
     /// The single writer, as soon as it could be opened.
     pub engine: Opening<D>,
     /// The mount's own state.
     pub live: Live,
+    /// What is behind the nodes that processes hold.
+    pub held: WhoHolds,
     /// The owner of the store's directory: may change it, as root may.
     pub owner: u32,
     /// How to unmount, when that can be asked for here.
@@ -366,6 +371,7 @@ impl<D: Disk> Control<D> {
                     |()| Answer::Replaced,
                 )
             }
+            Call::Held { inodes } => Answer::Held { held: (self.held)(&inodes) },
             Call::Unmount { lazy } => match &self.unmount {
                 Some(unmount) => match unmount(lazy) {
                     Ok(()) => Answer::Unmounting,
@@ -419,6 +425,16 @@ fn note(done: &Done, uid: u32) {
         }
         Done::Removed { releases, .. } => {
             tracing::info!(uid, "removed {} releases", releases.len());
+        }
+        Done::Forgotten(Forgotten { generations, releases, .. }) => {
+            let (generations, releases) = (generations.len(), releases.len());
+            tracing::info!(uid, generations, releases, "garbage: names went");
+        }
+        Done::Emptied(Deleted { objects, blobs, bytes, .. }) => {
+            tracing::info!(uid, objects, blobs, bytes, "garbage: the trash was emptied");
+        }
+        Done::Trashed { objects } => {
+            tracing::info!(uid, objects = objects.len(), "garbage: into the trash");
         }
     }
 }

@@ -4,11 +4,14 @@
 //! selections:  plan -> write_generation -> publish -> show -> answer
 //! catalog:     promise names -> publish or remove the record -> show -> answer
 //! repair:      promise names -> move bad files aside -> show what that changes -> answer
+//! garbage:     promise names -> remove generations and records -> show -> answer;
+//!              then, when nobody has been seen to use what they named, trash and deletion
 //! ```
 //!
 //! The same engine runs in the daemon and, under the store's lock file, inside a command. It never
 //! reads a clock or the environment: who asks and when are arguments.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -25,10 +28,12 @@ use store_fs::{Disk, Shown, Store, StoreError, Writer};
 
 use crate::protocol::{Done, Edit, Switched, swaps};
 
+mod garbage;
 mod records;
 mod repair;
 pub mod state;
 
+pub use garbage::{Forgettable, Keep};
 pub use state::{NewestDamaged, State};
 
 /// Digits of a [`RequestId`].
@@ -123,6 +128,12 @@ pub enum EngineError {
         release: Box<ReleaseId>,
         /// Those generations, ascending.
         generations: Vec<GenerationNumber>,
+    },
+    /// Records cannot be read, so what is garbage cannot be known.
+    #[error("what is garbage cannot be known: {first}")]
+    Unknown {
+        /// One of them.
+        first: Box<StoreError>,
     },
     /// A client sent a request id of another shape.
     #[error("a request id must have {REQUEST_ID_LEN} lower-case hexadecimal digits")]
@@ -288,6 +299,12 @@ impl<D: Disk> Engine<D> {
                 let repair = repair::Repair { aside, newest: *newest, index: *index, at: by.at };
                 return self.repair(&mut inner, &repair);
             }
+            Edit::Forget { keep, since, used } => {
+                self.forget(&mut inner, &Keep { count: *keep, since: *since }, used)?
+            }
+            // They change nothing that is shown, or indexed.
+            Edit::EmptyTrash { used } => return self.empty_trash(&mut inner, used),
+            Edit::Trash { used } => return self.trash(&mut inner, used),
             selecting => return self.switch(&mut inner, selecting, by),
         };
         self.renew_index(&mut inner);
@@ -324,7 +341,11 @@ impl<D: Disk> Engine<D> {
                 continue;
             }
             let before = generation.parent.unwrap_or_default();
-            let system = state.selections(&self.store, before)?;
+            let system = match state.selections(&self.store, before) {
+                // Collected as garbage since: what changed is not known any more.
+                Err(EngineError::NoGeneration { .. }) => Cow::Borrowed(&generation.system),
+                system => system?,
+            };
             return Ok(Some(Done::Switched(Switched {
                 before,
                 after: *number,

@@ -184,6 +184,9 @@ impl Invocation {
                 renewed: None,
                 unshown: None,
             }),
+            Edit::Forget { .. } | Edit::EmptyTrash { .. } | Edit::Trash { .. } => {
+                unreachable!("collecting is rehearsed by its own command")
+            }
             selecting => {
                 let (plan, action) = state.decide(store, selecting)?;
                 let before = state.current.number;

@@ -27,6 +27,7 @@ mod rundir;
 mod server;
 mod sys;
 mod trail;
+mod usage;
 
 use std::process::ExitCode;
 

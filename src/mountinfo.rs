@@ -16,6 +16,16 @@ pub struct Mount {
     pub kind: String,
     /// What is mounted; the store's directory for one of ours.
     pub source: PathBuf,
+    /// Its number, as in the `mnt_id` of whoever has something open on it.
+    pub id: u64,
+    /// What is mounted of its file system: `/` for the whole.
+    pub root: PathBuf,
+    /// Major number of its device.
+    pub major: u32,
+    /// Users other than its owner may look into it.
+    pub is_public: bool,
+    /// Its owner, where it has one.
+    pub owner: Option<u32>,
     /// Minor number of its device, which names its settings below `/sys/class/bdi`.
     pub minor: u32,
 }
@@ -34,10 +44,24 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let mountpoint = unescape(fields.get(4)?);
     let device = std::str::from_utf8(fields.get(2)?).ok()?;
-    let minor = device.split_once(':')?.1.parse().ok()?;
+    let (major, minor) = device.split_once(':')?;
+    let id = std::str::from_utf8(fields.first()?).ok()?.parse().ok()?;
     let dash = fields.iter().position(|field| *field == b"-")?;
     let kind = String::from_utf8(fields.get(dash + 1)?.to_vec()).ok()?;
-    Some(Mount { mountpoint, kind, source: unescape(fields.get(dash + 2)?), minor })
+    let options = fields.get(dash + 3).copied().unwrap_or_default();
+    let options = || options.split(|byte| *byte == b',');
+    let owner = options().find_map(|option| option.strip_prefix(b"user_id="));
+    Some(Mount {
+        mountpoint,
+        kind,
+        source: unescape(fields.get(dash + 2)?),
+        id,
+        root: unescape(fields.get(3)?),
+        major: major.parse().ok()?,
+        is_public: options().any(|option| option == b"allow_other"),
+        owner: owner.and_then(|uid| std::str::from_utf8(uid).ok()?.parse().ok()),
+        minor: minor.parse().ok()?,
+    })
 }
 
 /// Undoes the kernel's `\040` for space, tab, newline and backslash.
@@ -83,14 +107,18 @@ mod tests {
     #[test]
     fn lines_of_the_kernel_are_read() {
         let text = b"36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw\n\
-            40 36 0:41 / /a\\040b\\134c ro - fuse.dynfs /var/lib/dynfs ro\n\
-            41 36 0:42 / /dyn ro shared:3 master:4 - fuse.dynfs /home/u/s ro\n\
+            40 36 0:41 / /a\\040b\\134c ro - fuse.dynfs /var/lib/dynfs ro,user_id=7,allow_other\n\
+            41 36 0:42 /.generations/1 /dyn ro shared:3 master:4 - fuse.dynfs /home/u/s ro\n\
             garbage\n42 1 0:1 / /x rw -\n";
         let mounts = parse(text);
         assert_eq!(mounts.len(), 3);
         assert_eq!(mounts[1].mountpoint, Path::new("/a b\\c"));
         assert_eq!(mountpoint_of(&mounts, Path::new("/home/u/s")), Some(Path::new("/dyn")));
         assert_eq!(mountpoint_of(&mounts, Path::new("/dev/root")), None);
+        assert_eq!((mounts[1].id, mounts[1].major, mounts[1].minor), (40, 0, 41));
+        assert_eq!((mounts[1].owner, mounts[2].owner), (Some(7), None));
+        assert_eq!(mounts[2].root, Path::new("/.generations/1"));
+        assert_eq!(mounts.iter().map(|m| m.is_public).collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(device_of(&mounts, Path::new("/dyn")), Some(42));
     }
 

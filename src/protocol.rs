@@ -17,13 +17,18 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use resolver::{
-    Category, GenerationNumber, PackageName, Providers, Release, ReleaseId, RequestId, Spec, Why,
+    Category, GenerationNumber, ObjectId, PackageName, Providers, Release, ReleaseId, RequestId,
+    Spec, Timestamp, Why,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store_fs::BadFile;
 
 use crate::error::CommandError;
+
+mod garbage;
+
+pub use garbage::{Deleted, Forgotten, Held, Used};
 
 /// Version of the protocol.
 pub const PROTOCOL: u32 = 1;
@@ -67,6 +72,11 @@ pub enum Call {
     Reexec {
         /// Which.
         what: Replaced,
+    },
+    /// What processes need that hold these nodes of the mount.
+    Held {
+        /// Their numbers, as the kernel shows them.
+        inodes: Vec<u64>,
     },
     /// Unmount and end.
     Unmount {
@@ -140,6 +150,25 @@ pub enum Edit {
         /// Write the index anew.
         index: bool,
     },
+    /// Remove generations that are not kept, and release records that no kept one selects.
+    Forget {
+        /// The newest generations that stay, whatever their age.
+        keep: u64,
+        /// What was made then or later stays; without it, age keeps nothing.
+        since: Option<Timestamp>,
+        /// What processes need.
+        used: Used,
+    },
+    /// Delete what is in the trash and still not needed, and blobs that no object names.
+    EmptyTrash {
+        /// Objects that processes need.
+        used: Vec<ObjectId>,
+    },
+    /// Put objects that nothing needs into the trash.
+    Trash {
+        /// Objects that processes need.
+        used: Vec<ObjectId>,
+    },
 }
 
 /// What the daemon answers.
@@ -162,6 +191,11 @@ pub enum Answer {
     },
     /// The keeper was replaced.
     Replaced,
+    /// To held, in the same order; `None` for what nothing needs.
+    Held {
+        /// What is needed.
+        held: Vec<Option<Held>>,
+    },
     /// Unmounting has begun.
     Unmounting,
     /// Not done.
@@ -229,6 +263,15 @@ pub enum Done {
         releases: Vec<ReleaseId>,
         /// Why the kernel could not be told, when it could not.
         unshown: Option<String>,
+    },
+    /// Names went.
+    Forgotten(Forgotten),
+    /// The trash was emptied.
+    Emptied(Deleted),
+    /// Objects went into the trash.
+    Trashed {
+        /// Their names.
+        objects: Vec<ObjectId>,
     },
 }
 

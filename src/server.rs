@@ -30,12 +30,12 @@ use std::time::Duration;
 use resolver::{Generation, GenerationNumber, View};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store_fs::fuse::Session;
-use store_fs::{DynFs, Memory, Operation, OsDisk, Shown, Store, StoreError};
+use store_fs::{DynFs, Ino, Memory, Operation, OsDisk, Shown, Store, StoreError};
 
 use self::announcer::{Announcer, Mounted};
 use self::guardian::{Guardian, Line};
 use crate::agreed::Agreed;
-use crate::control::{self, Control, Live, Opening, Reexec};
+use crate::control::{self, Control, Live, Opening, Reexec, WhoHolds};
 use crate::engine::{Engine, EngineError};
 use crate::keeper::words_of;
 use crate::log::Log;
@@ -190,12 +190,12 @@ fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
         threads,
     )?;
     let announcer = Announcer::start(session.kernel(), Arc::clone(&line))?;
+    let held = who_holds(&fs);
     let mounted = Mounted::new(fs, Arc::clone(&memory), announcer);
     let live = live(mountpoint, agreed.mounted_at, &memory, &line);
     let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let reexec = reexec(&line);
-    let commands =
-        Commands { directory, store, mounted: Arc::new(mounted), control, live, reexec, stop };
+    let (mounted, reexec) = (Arc::new(mounted), reexec(&line));
+    let commands = Commands { directory, store, mounted, control, live, held, reexec, stop };
     let commands = thread::Builder::new().name("commands".into()).spawn(move || commands.run())?;
     tracing::info!(generation, threads, "serves");
     line.say(b"R");
@@ -273,6 +273,12 @@ fn reexec(line: &Arc<Line>) -> Reexec {
     })
 }
 
+/// What processes need that hold nodes of the mount.
+fn who_holds(fs: &Arc<DynFs<OsDisk>>) -> WhoHolds {
+    let fs = Arc::clone(fs);
+    Arc::new(move |inodes| inodes.iter().map(|ino| fs.held(Ino(*ino)).map(Into::into)).collect())
+}
+
 /// Says again and again that this process lives.
 fn start_beat(memory: &Arc<Memory>) -> io::Result<()> {
     let memory = Arc::clone(memory);
@@ -304,6 +310,7 @@ struct Commands {
     control: UnixListener,
     live: Live,
     reexec: Reexec,
+    held: WhoHolds,
     stop: OwnedFd,
 }
 
@@ -316,8 +323,9 @@ impl Commands {
             Err(error) => return tracing::error!("commands cannot be taken: {error}"),
         };
         let (engine, live) = (Opening::default(), Arc::clone(&self.live));
+        let held = Arc::clone(&self.held);
         let reexec = Some(Arc::clone(&self.reexec));
-        let service = Control { engine, live, owner, unmount: None, reexec };
+        let service = Control { engine, live, held, owner, unmount: None, reexec };
         thread::scope(|scope| {
             scope.spawn(|| self.open(&service.engine));
             while let Err(error) = control::serve(&self.control, &service, self.stop.as_fd()) {

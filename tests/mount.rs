@@ -15,6 +15,8 @@ mod crash;
 mod daemon;
 #[path = "mount/differential.rs"]
 mod differential;
+#[path = "mount/gc.rs"]
+mod gc;
 #[path = "mount/guard.rs"]
 mod guard;
 #[path = "mount/log.rs"]

@@ -184,6 +184,10 @@ impl Disk for ClockedDisk {
         self.inner.lock(path)
     }
 
+    fn share(&self, path: &Path) -> io::Result<Locking> {
+        self.inner.share(path)
+    }
+
     fn sweep(&self) -> io::Result<()> {
         self.inner.sweep()
     }

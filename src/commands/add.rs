@@ -79,6 +79,8 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Add) -> Result<(), Comm
     let store = run.open_or_create(prefix)?;
     source::outside(&source, &run.store, "the store")?;
     host::writable(&run.store)?;
+    // Until the record is there, nothing says that the content is needed.
+    let _adding = store.adding()?;
     let (release, added) = read(run, &store, wanted, &source, &options)?;
     let done = run.submit(&store, &publish(&release))?.done;
     report(run, &release, &added, done)

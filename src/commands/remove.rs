@@ -42,7 +42,7 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Remove) -> Result<(), C
         let verb = if run.dry_run { "would remove" } else { "removed" };
         let names: Vec<String> = releases.iter().map(ToString::to_string).collect();
         run.report.success(&format!("{verb} {}", names.join(" ")))?;
-        run.report.note("the files stay in the store until they are collected as garbage");
+        run.report.note("its files stay in the store until dynfs gc");
     }
     change::shown(unshown.as_deref())
 }

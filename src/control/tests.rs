@@ -21,6 +21,7 @@ fn service(owner: u32) -> Control<SimDisk> {
     Control {
         engine: Arc::new(engine).into(),
         live: Arc::new(LiveStatus::default),
+        held: Arc::new(|inodes| vec![None; inodes.len()]),
         owner,
         unmount: None,
         reexec: None,

@@ -243,9 +243,12 @@ impl State {
                 (self.back_to(store, to)?, Action::Redo { to })
             }
             Edit::Restore { to } => (self.back_to(store, *to)?, Action::Restore { to: *to }),
-            Edit::Publish { .. } | Edit::Remove { .. } | Edit::Repair { .. } => {
-                unreachable!("only edits of the selections are planned")
-            }
+            Edit::Publish { .. }
+            | Edit::Remove { .. }
+            | Edit::Repair { .. }
+            | Edit::Forget { .. }
+            | Edit::EmptyTrash { .. }
+            | Edit::Trash { .. } => unreachable!("only edits of the selections are planned"),
         };
         let plan = plan(&self.catalog, &self.current.system, &request);
         let plan = plan.map_err(|refusal| match refusal {
@@ -265,11 +268,18 @@ impl State {
         Ok(Request::Restore { selections: Box::new(selections) })
     }
 
-    /// The generations with what made each, ascending, back to the first one or to behind a
-    /// damaged one, which comes second. Each file is read at most once.
+    /// The generations with what made each, ascending, back to the first one, to behind a gap that
+    /// garbage collection left, or to behind a damaged one, which comes second. Each file is read
+    /// at most once.
     fn line<D: Disk>(&mut self, store: &Store<D>) -> Result<Line<'_>, StoreError> {
         let mut damage = None;
+        let mut first = self.current.number;
         for number in self.generations.iter().rev() {
+            // What stays below a gap stays for those who use it, and is no step of the line.
+            if number.0 + 1 < first.0 {
+                break;
+            }
+            first = *number;
             if self.actions.contains_key(number) {
                 continue;
             }
@@ -286,7 +296,8 @@ impl State {
             };
             self.actions.insert(*number, action);
         }
-        Ok((self.actions.iter().map(|(number, action)| (*number, action)).collect(), damage))
+        let line = self.actions.range(first..);
+        Ok((line.map(|(number, action)| (*number, action)).collect(), damage))
     }
 
     /// Whether a plan is to be recorded. Undo and redo always are: they are steps in the line even
@@ -296,6 +307,15 @@ impl State {
         plan.next != self.current.system
             || self.newest_damaged.is_some()
             || matches!(action, Action::Undo { .. } | Action::Redo { .. })
+    }
+
+    /// Takes generations out.
+    pub(super) fn forget(&mut self, numbers: &[GenerationNumber]) {
+        let generations = Arc::make_mut(&mut self.generations);
+        for number in numbers {
+            generations.remove(number);
+            self.actions.remove(number);
+        }
     }
 
     /// Takes the next generation.

@@ -6,6 +6,7 @@ use resolver::{Origin, PackageName, Provides};
 use store_fs::{Prefix, SimDisk, TreeBuilder};
 
 use super::*;
+use crate::protocol::{Forgotten, Used};
 
 /// Writes down what it is asked, and whether it was durable by then.
 struct Recorder {
@@ -229,6 +230,17 @@ fn repaired(done: Result<Done, EngineError>) -> (Vec<String>, Option<GenerationN
     }
 }
 
+fn forget(keep: u64) -> Edit {
+    Edit::Forget { keep, since: None, used: Used::default() }
+}
+
+fn forgotten(done: Done) -> Forgotten {
+    match done {
+        Done::Forgotten(forgotten) => forgotten,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn repair(engine: &Engine<SimDisk>, newest: bool) -> (Vec<String>, Option<GenerationNumber>) {
     let needed = needed(engine);
     let aside = needed.bad.into_iter().chain(needed.newest).collect();
@@ -307,4 +319,102 @@ fn a_damaged_record_gives_way_only_to_a_good_one() {
         let refused = engine.edit(&asked, &by('3', false));
         assert!(matches!(refused, Err(EngineError::Store(StoreError::Damaged { .. }))), "{path}");
     }
+}
+
+/// Four releases of different content, selected one after the other.
+fn with_a_line() -> (Engine<SimDisk>, Log) {
+    let (engine, log) = engine(false);
+    for version in ["1", "2", "3", "4"] {
+        let addition = engine.store.add().unwrap();
+        let mut tree = TreeBuilder::new();
+        let blob = addition.bytes(version.as_bytes()).unwrap();
+        tree.file(b"version", blob, 1, 0, false).unwrap();
+        let object = addition.finish(tree).unwrap().id();
+        let Edit::Publish { mut release } = publish(&engine, version) else {
+            unreachable!("as made")
+        };
+        release.object = object;
+        engine.edit(&Edit::Publish { release }, &by('0', false)).unwrap();
+        let digit = version.chars().next().unwrap();
+        engine.edit(&select(&format!("a@{version}")), &by(digit, false)).unwrap();
+    }
+    (engine, log)
+}
+
+#[test]
+fn names_go_before_what_they_name_and_the_kernel_is_told() {
+    let (engine, log) = with_a_line();
+    log.lock().clear();
+    let gone = forgotten(engine.edit(&forget(2), &by('9', false)).unwrap());
+    assert_eq!(gone.generations, [1, 2].map(GenerationNumber));
+    let versions: Vec<String> = gone.releases.iter().map(|id| id.version.to_string()).collect();
+    assert_eq!(versions, ["1", "2"]);
+    // Promised while all was there, shown when it was gone.
+    assert_eq!(*log.lock(), ["promise .generations/2 of 4", "show 4 of 2, 2"]);
+    assert_eq!(engine.shown().generations.len(), 2);
+    // The same again does nothing, and answers.
+    assert_eq!(forgotten(engine.edit(&forget(2), &by('9', true)).unwrap()), Forgotten::default());
+    // The empty object of `publish` was never named; two lost their names.
+    let trash = Edit::Trash { used: Vec::new() };
+    let Done::Trashed { objects } = engine.edit(&trash, &by('8', false)).unwrap() else {
+        panic!("an answer about the trash")
+    };
+    assert_eq!(objects.len(), 3);
+    let empty = Edit::EmptyTrash { used: vec![objects[0]] };
+    let Done::Emptied(deleted) = engine.edit(&empty, &by('7', false)).unwrap() else {
+        panic!("an answer about the trash")
+    };
+    assert_eq!(deleted.objects, 2, "one is used");
+    engine.edit(&Edit::Undo, &by('6', false)).unwrap();
+}
+
+#[test]
+fn undo_goes_no_further_than_what_is_kept_without_a_gap() {
+    let (engine, _) = with_a_line();
+    let used = Used { generations: vec![GenerationNumber(1)], ..Used::default() };
+    let edit = Edit::Forget { keep: 2, since: None, used };
+    let gone = forgotten(engine.edit(&edit, &by('9', false)).unwrap());
+    assert_eq!(gone.generations, [GenerationNumber(2)]);
+    let undone = switched(engine.edit(&Edit::Undo, &by('8', false)).unwrap());
+    assert_eq!((undone.before.0, undone.after.0), (4, 5));
+    let refused = engine.edit(&Edit::Undo, &by('7', false));
+    assert!(matches!(refused, Err(EngineError::NothingToUndo)), "{refused:?}");
+    engine.edit(&Edit::Redo, &by('6', false)).unwrap();
+    // What is below the gap can be named.
+    engine.edit(&Edit::Restore { to: GenerationNumber(1) }, &by('5', false)).unwrap();
+}
+
+/// The state that it was made from is gone.
+#[test]
+fn a_request_is_found_also_when_its_parent_was_collected() {
+    let (engine, _) = with_a_line();
+    engine.edit(&forget(1), &by('9', false)).unwrap();
+    let done = engine.outcome(&by('4', true).request.unwrap()).unwrap().unwrap();
+    assert_eq!(switched(done).after, GenerationNumber(4));
+}
+
+#[test]
+fn what_is_young_stays() {
+    let (engine, _) = with_a_line();
+    // All were made at 1, and the records of a simulated disk are of 0.
+    for (since, generations, releases) in [(0, 0, 0), (1, 0, 0), (2, 3, 3)] {
+        let state = State::load(&engine.store, &host()).unwrap();
+        let keep = Keep { count: 1, since: Some(Timestamp(since)) };
+        let gone = state.forgettable(&engine.store, &keep, &Used::default()).unwrap();
+        let counts = (gone.generations.len(), gone.releases.len());
+        assert_eq!(counts, (generations, releases), "{since}");
+    }
+}
+
+#[test]
+fn nothing_goes_while_a_kept_generation_cannot_be_read() {
+    let (engine, _) = with_a_line();
+    let flip = |bytes: &mut Vec<u8>| bytes[0] ^= 1;
+    assert!(engine.store.disk().damage(Path::new("generations/3"), flip));
+    let refused = engine.edit(&forget(2), &by('9', false));
+    assert!(matches!(refused, Err(EngineError::Store(_))), "{refused:?}");
+    assert_eq!(engine.store.generations().unwrap().len(), 4);
+    // One that is not kept may go.
+    engine.edit(&forget(1), &by('8', false)).unwrap();
+    assert_eq!(engine.store.generations().unwrap().len(), 1);
 }

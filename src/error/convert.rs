@@ -153,7 +153,9 @@ impl From<StoreError> for CommandError {
             StoreError::NewerFormat { .. } | StoreError::UnknownFeatures { .. } => {
                 (Kind::Refused, "use the newer dynfs that made it")
             }
-            StoreError::Locked { .. } => (Kind::Unavailable, "try again when it has finished"),
+            StoreError::Locked { .. } | StoreError::Adding | StoreError::Collecting => {
+                (Kind::Unavailable, "try again when it has finished")
+            }
             StoreError::NoGeneration { .. } => (Kind::NotFound, "dynfs history"),
             StoreError::OtherContent { .. } => (Kind::Refused, "give it another version"),
             StoreError::Limit { .. } => (Kind::Refused, "split it into several packages"),
@@ -224,6 +226,9 @@ impl From<EngineError> for CommandError {
             }
             EngineError::InUse { .. } => Self::new(Kind::Refused, message)
                 .hint("dynfs history; a release can go when no kept generation selects it"),
+            EngineError::Unknown { first } => Self::new(Kind::Integrity, message)
+                .with_sources(&*first)
+                .hint("dynfs fsck names everything that is wrong; nothing goes until it is right"),
             EngineError::BadRequestId => Self::usage(message),
         }
     }

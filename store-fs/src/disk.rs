@@ -244,6 +244,13 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// The operating system's.
     fn lock(&self, path: &Path) -> io::Result<Locking>;
 
+    /// Takes the lock of this name together with whoever else shares it, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    fn share(&self, path: &Path) -> io::Result<Locking>;
+
     /// Removes temporary files that processes left which are no more.
     ///
     /// # Errors

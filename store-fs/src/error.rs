@@ -81,6 +81,12 @@ pub enum StoreError {
         /// That process; 0 when it could not be learned.
         pid: u32,
     },
+    /// Somebody adds content, so what is garbage cannot be known.
+    #[error("content is being added to the store")]
+    Adding,
+    /// Garbage is being collected, so nothing may be added.
+    #[error("garbage is being collected in the store")]
+    Collecting,
     /// A generation of this number was written by another writer.
     #[error("generation {number} exists already")]
     Lost {

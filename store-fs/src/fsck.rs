@@ -317,6 +317,13 @@ impl Found {
                 }
             }
         }
+        // A mark says nothing that could be wrong: whoever follows it asks what is needed.
+        for Listed { name, kind } in list(disk, Path::new(paths::TRASH))? {
+            let is_mark = name.to_str().is_some_and(|name| name.parse::<ObjectId>().is_ok());
+            if kind != ListedKind::File || !is_mark {
+                check.unexpected(&Path::new(paths::TRASH).join(&name));
+            }
+        }
         found.objects = sharded(disk, paths::OBJECTS, check)?;
         found.blobs = sharded(disk, paths::BLOBS, check)?;
         found.outboards = sharded(disk, paths::OUTBOARDS, check)?;
@@ -372,7 +379,9 @@ fn is_top(listed: &Listed) -> bool {
         ListedKind::Dir => {
             paths::DIRS.contains(&name) || [TMP_DIR, paths::RUN_DIR, paths::ASIDE].contains(&name)
         }
-        ListedKind::File => [paths::FORMAT, paths::LOCK, paths::INDEX].contains(&name),
+        ListedKind::File => {
+            [paths::FORMAT, paths::LOCK, paths::ADDING, paths::INDEX].contains(&name)
+        }
         ListedKind::Other => false,
     }
 }

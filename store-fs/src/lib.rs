@@ -29,11 +29,11 @@ pub mod transfer;
 pub use disk::{Disk, Loss, OsDisk, SimDisk};
 pub use error::StoreError;
 pub use fs::{
-    Announcement, Attr, DirEntry, DynFs, Entry, FsError, Ino, Kernel, Kind, RequestGuard, Shown,
-    Statistics,
+    Announcement, Attr, DirEntry, DynFs, Entry, FsError, Held, Ino, Kernel, Kind, RequestGuard,
+    Shown, Statistics,
 };
 pub use fsck::{Finding, FsckOptions, FsckReport, Needed, fsck, fsck_disk};
 pub use memory::{Blame, InFlight, InFlightRow, Memory, Operation, Suspicion};
 pub use object::{Node, Row, Tree, TreeBuilder};
 pub use release_file::{Received, ReleaseFile, Telling, Told};
-pub use store::{Addition, BadFile, Format, Prefix, Store, Unpublished, Writer};
+pub use store::{Adding, Addition, BadFile, Emptied, Format, Prefix, Store, Unpublished, Writer};

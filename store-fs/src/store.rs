@@ -8,6 +8,8 @@
 //! objects/ab/<64 digits>               the canonical encoding of a tree; named by its BLAKE3 hash
 //! releases/<package>/<version>,<architecture>[,<variant>...]          (record)
 //! generations/<number>                 a complete state; the highest number is the newest (record)
+//! trash/<64 digits>                    that object is in the trash (empty file)
+//! adding                               locked while content is added or garbage collected
 //! index.redb                           may be deleted at any time
 //! aside/<when>/...                     bad files, out of the way; no part of the state
 //! tmp/                                 only on file systems without nameless files
@@ -23,6 +25,7 @@
 
 mod addition;
 mod aside;
+mod collect;
 mod format;
 mod generation;
 mod index;
@@ -33,6 +36,7 @@ pub(crate) mod record;
 mod release;
 mod renew;
 mod selection;
+mod trash;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,8 +50,9 @@ use crate::digest::Outboard;
 use crate::disk::{Caching, Listed, ListedKind, Lock, Locking, TMP_DIR};
 use crate::{Disk, OsDisk, StoreError, Tree};
 
-pub use addition::Addition;
+pub use addition::{Adding, Addition};
 pub use aside::BadFile;
+pub use collect::Emptied;
 pub use format::{FORMAT_VERSION, Format, Prefix};
 pub use generation::Unpublished;
 pub(crate) use generation::decode as decode_generation;
@@ -58,6 +63,7 @@ use lru::Lru;
 pub use path::RUN_DIR;
 pub(crate) use read::outboard_len;
 pub(crate) use release::{decode as decode_release, record_of};
+use trash::Trash;
 
 /// Most bytes of decoded objects that are kept in memory.
 const OBJECT_CACHE_LEN: usize = 32 * 1024 * 1024;
@@ -80,6 +86,7 @@ pub struct Store<D: Disk = OsDisk> {
     objects: Lru<ObjectId, Tree>,
     outboards: Lru<BlobId, Outboard>,
     index_note: Mutex<Option<String>>,
+    trash: Trash,
 }
 
 impl<D: Disk> Store<D> {
@@ -143,6 +150,7 @@ impl<D: Disk> Store<D> {
             objects: Lru::new(OBJECT_CACHE_LEN),
             outboards: Lru::new(OUTBOARD_CACHE_LEN),
             index_note: Mutex::new(None),
+            trash: Trash::default(),
         }
     }
 

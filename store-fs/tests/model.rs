@@ -5,6 +5,7 @@
 //! * I2: a node that was once seen keeps its type and its content for ever; an open file is read to
 //!   its end as it was opened, across swaps, removals and new servers.
 //! * I3: no node vanishes while it is known; see `docs/TESTING.md`.
+//! * I4: a collection takes what nobody can reach, and nothing else.
 //! * I5: after a crash or a failure at any step, the old or the new state is there, whole.
 //! * I6: `plan` is a function: the same releases, in whatever order they came, and the same request
 //!   give the same bytes; and from every plan one comes back to where one was.
@@ -17,6 +18,8 @@
 
 #[path = "model/bench.rs"]
 mod bench;
+#[path = "model/garbage.rs"]
+mod garbage;
 #[path = "model/kernel.rs"]
 mod kernel;
 #[path = "model/world.rs"]
@@ -58,6 +61,10 @@ enum Op {
         name: usize,
     },
     WalkAll,
+    Gc {
+        keep: usize,
+        again: bool,
+    },
     Open {
         file: usize,
     },
@@ -85,6 +92,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => number().prop_map(|path| Op::Walk { path }),
         4 => (number(), number()).prop_map(|(path, name)| Op::Miss { path, name }),
         1 => Just(Op::WalkAll),
+        2 => (1_usize..4, any::<bool>()).prop_map(|(keep, again)| Op::Gc { keep, again }),
         4 => number().prop_map(|file| Op::Open { file }),
         1 => number().prop_map(|handle| Op::Close { handle }),
         1 => (1_usize..4).prop_map(|part| Op::Reclaim { part }),
@@ -121,6 +129,7 @@ fn run(ops: &[Op]) {
             Op::Walk { path } => bench.touch(path),
             Op::Miss { path, name } => bench.touch_beside(path, name),
             Op::WalkAll => bench.check_all(),
+            Op::Gc { keep, again } => bench.gc(keep, again),
             Op::Open { file } => bench.open(file),
             Op::Close { handle } => bench.kernel.close(handle),
             Op::Reclaim { part } => bench.kernel.reclaim(part),
@@ -231,13 +240,34 @@ mod found {
                 Trouble::PowerCut(step, Loss::Everything),
                 Trouble::PowerCut(step, Loss::Nothing),
             ] {
-                for change in [add(1, 0, 9), Op::Select { release: 1 }, Op::Remove { release: 1 }] {
+                let gc = Op::Gc { keep: 1, again: true };
+                for change in
+                    [add(1, 0, 9), Op::Select { release: 1 }, Op::Remove { release: 1 }, gc]
+                {
                     let ops = [add(0, 0, 7), add(0, 1, 0x19), Op::Select { release: 0 }];
                     let last = [Op::WalkAll, Op::Trouble(trouble), change];
                     run(&ops.into_iter().chain(last).collect::<Vec<_>>());
                 }
             }
         }
+    }
+
+    /// Open files keep what they need, also when nothing else does and a new server comes.
+    #[test]
+    fn garbage_goes_and_open_files_stay() {
+        let open = |files: std::ops::Range<usize>| files.map(|file| Op::Open { file });
+        let gc = |again| Op::Gc { keep: 1, again };
+        let ops: Vec<Op> = [add(0, 0, 7), add(0, 1, 0x47), add(1, 0, 0x87)]
+            .into_iter()
+            .chain([Op::Select { release: 0 }, Op::WalkAll])
+            .chain(open(0..40))
+            .chain([Op::Select { release: 1 }, gc(false), Op::Restart, gc(true), Op::WalkAll])
+            .chain([Op::Remove { release: 0 }, gc(true), Op::Undo { generation: 0 }])
+            .chain(std::iter::repeat_n(Op::Close { handle: 0 }, 40))
+            .chain([gc(false), Op::Trouble(Trouble::KilledBeforeShow), add(1, 0, 0x87), gc(true)])
+            .chain([Op::Trouble(Trouble::KilledBeforeAnnounce), gc(true), Op::WalkAll])
+            .collect();
+        run(&ops);
     }
 
     /// The lists of the tree that it is put into were kept once, also those of empty directories.

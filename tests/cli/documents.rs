@@ -116,6 +116,16 @@ fn the_other_documents() {
     stage.ok(&["add", "b", "--name", "b", "--version", "1"]);
     let removed = document(&stage, &["remove", "b"], "dynfs.remove");
     assert_eq!(removed["removed"][0]["name"], "b");
+    let gc = document(&stage, &["gc", "--keep", "1", "--keep-since", "0"], "dynfs.gc");
+    assert_eq!(gc["dry_run"], false);
+    assert_eq!(gc["generations"], serde_json::json!([1]));
+    assert_eq!(gc["releases"][0]["name"], "a");
+    assert_eq!(gc["deleted"], serde_json::json!({"objects": 0, "blobs": 0, "bytes": 0}));
+    assert_eq!(gc["trashed"]["objects"].as_array().unwrap().len(), 2);
+    assert!(gc["trashed"]["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(gc["stays"], serde_json::json!([]));
+    let gc = document(&stage, &["gc", "--keep", "1", "--keep-since", "0"], "dynfs.gc");
+    assert_eq!(gc["deleted"]["objects"], 2);
 }
 
 #[test]

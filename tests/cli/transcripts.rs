@@ -42,6 +42,7 @@ transcripts! {
     apply_a_file,
     bad_input,
     bad_sources,
+    collecting,
     damaged_files,
     damaged_newest,
     damaged_releases,

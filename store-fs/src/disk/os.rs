@@ -438,6 +438,17 @@ impl Disk for OsDisk {
         }
     }
 
+    fn share(&self, path: &Path) -> io::Result<Locking> {
+        // Read-only: whoever made the file, everybody who can look into the store can share it.
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.dir, path, flags, Mode::from_raw_mode(0o644))?);
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Locking::Mine(Lock::Os(file))),
+            Err(Errno::WOULDBLOCK) => Ok(Locking::Held(0)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn sweep(&self) -> io::Result<()> {
         for listed in self.list(Path::new(TMP_DIR))? {
             let Some(pid) = listed.left_by() else { continue };

@@ -60,7 +60,11 @@ pub struct SimLock {
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.state.lock().locks.remove(&self.path);
+        let mut state = self.state.lock();
+        match state.locks.get_mut(&self.path) {
+            Some(Holders::Sharing(count)) if *count > 1 => *count -= 1,
+            _ => _ = state.locks.remove(&self.path),
+        }
     }
 }
 
@@ -70,12 +74,19 @@ struct State {
     durable: BTreeMap<PathBuf, Node>,
     /// Nameless files, so that syncing everything reaches them.
     temps: Vec<Weak<Inode>>,
-    locks: BTreeSet<PathBuf>,
+    locks: BTreeMap<PathBuf, Holders>,
     next_inode: u64,
     operations: u64,
     fail_at: Option<u64>,
     crash_at: Option<u64>,
     read_only: bool,
+}
+
+/// Who holds a lock.
+#[derive(Debug)]
+enum Holders {
+    Alone,
+    Sharing(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -190,6 +201,11 @@ impl SimDisk {
         files.map(|(path, _)| path.clone()).collect()
     }
 
+    fn held(&self, path: &Path) -> Locking {
+        let (path, state) = (path.to_owned(), Arc::clone(&self.state));
+        Locking::Mine(Lock::Sim(SimLock { path, state }))
+    }
+
     /// Begins an operation that only looks.
     fn look(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
         let mut state = self.state.lock();
@@ -218,6 +234,15 @@ impl State {
             return Err(io::Error::from_raw_os_error(FULL));
         }
         Ok(())
+    }
+
+    /// Makes the file that a lock is on.
+    fn lock_file(&mut self, path: &Path) {
+        if !self.now.contains_key(path) {
+            self.next_inode += 1;
+            let inode = Inode { number: self.next_inode, content: Mutex::default() };
+            self.now.insert(path.to_owned(), Node::File(Arc::new(inode)));
+        }
     }
 
     fn needs_parent(&self, path: &Path) -> io::Result<()> {
@@ -469,18 +494,22 @@ impl Disk for SimDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Locking> {
         let mut state = self.change()?;
-        if !state.locks.insert(path.to_owned()) {
+        if state.locks.contains_key(path) {
             return Ok(Locking::Held(std::process::id()));
         }
-        if !state.now.contains_key(path) {
-            state.next_inode += 1;
-            let inode = Inode { number: state.next_inode, content: Mutex::default() };
-            state.now.insert(path.to_owned(), Node::File(Arc::new(inode)));
+        state.locks.insert(path.to_owned(), Holders::Alone);
+        state.lock_file(path);
+        Ok(self.held(path))
+    }
+
+    fn share(&self, path: &Path) -> io::Result<Locking> {
+        let mut state = self.change()?;
+        match state.locks.entry(path.to_owned()).or_insert(Holders::Sharing(0)) {
+            Holders::Alone => return Ok(Locking::Held(std::process::id())),
+            Holders::Sharing(count) => *count += 1,
         }
-        Ok(Locking::Mine(Lock::Sim(SimLock {
-            path: path.to_owned(),
-            state: Arc::clone(&self.state),
-        })))
+        state.lock_file(path);
+        Ok(self.held(path))
     }
 
     fn sweep(&self) -> io::Result<()> {

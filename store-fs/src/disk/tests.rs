@@ -17,6 +17,7 @@ on_every_disk! {
     what_is_not_there_is_no_error,
     a_link_into_no_directory_is_not_found,
     a_lock_is_held_once_and_until_it_is_dropped,
+    a_lock_is_shared_by_many_or_held_by_one,
     a_stamp_tells_two_files_apart,
     zeros_are_read_back_wherever_they_are,
 }
@@ -138,6 +139,22 @@ fn a_lock_is_held_once_and_until_it_is_dropped<B: Bed>(bed: &B) {
     assert!(matches!(second, Locking::Held(pid) if pid == std::process::id()), "{second:?}");
     drop(first);
     assert!(matches!(bed.disk().lock(path).unwrap(), Locking::Mine(_)));
+}
+
+fn a_lock_is_shared_by_many_or_held_by_one<B: Bed>(bed: &B) {
+    let path = Path::new("adding");
+    let share = || bed.disk().share(path).unwrap();
+    let first = share();
+    let second = share();
+    assert!(matches!((&first, &second), (Locking::Mine(_), Locking::Mine(_))));
+    drop(first);
+    assert!(matches!(bed.disk().lock(path).unwrap(), Locking::Held(_)));
+    drop(second);
+    let alone = bed.disk().lock(path).unwrap();
+    assert!(matches!(alone, Locking::Mine(_)));
+    assert!(matches!(share(), Locking::Held(_)));
+    drop(alone);
+    assert!(matches!(share(), Locking::Mine(_)));
 }
 
 fn a_stamp_tells_two_files_apart<B: Bed>(bed: &B) {

@@ -168,16 +168,17 @@ impl<D: Disk> DynFs<D> {
         sum
     }
 
-    /// The object that a node belongs to: what a process that has it open or mapped uses.
-    pub fn object_of(&self, ino: Ino) -> Option<ObjectId> {
-        match self.node(ino).ok()? {
-            NodeAt::File { id, .. } | NodeAt::Inside(Inside { id, .. }) => Some(id),
-            NodeAt::Directory(_) | NodeAt::Link { .. } => None,
+    /// The node that somebody asks for, which takes its object out of the trash.
+    pub(super) fn node(&self, ino: Ino) -> Result<NodeAt<'_>, FsError> {
+        let node = self.stands_for(ino)?;
+        if let NodeAt::File { id, .. } | NodeAt::Inside(Inside { id, .. }) = &node {
+            self.store.asked_for(id);
         }
+        Ok(node)
     }
 
     /// What an inode number stands for.
-    pub(super) fn node(&self, ino: Ino) -> Result<NodeAt<'_>, FsError> {
+    pub(super) fn stands_for(&self, ino: Ino) -> Result<NodeAt<'_>, FsError> {
         let (slot, row) = ino.parts();
         if row == ROOT_ENTRY
             && let Some(directory) = self.directories.get(slot)

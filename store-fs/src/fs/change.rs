@@ -306,6 +306,9 @@ impl<D: Disk> DynFs<D> {
             telling.entry(place, last);
             telling.list(place);
         }
+        if dir == GENERATIONS {
+            self.tell_put_in(place, last, telling);
+        }
         // A category, or a release: those are in every frozen tree too.
         let release = last.contains('@') && !dir.contains('/') && !dir.starts_with('.');
         if !(release || dir.is_empty()) {
@@ -328,6 +331,16 @@ impl<D: Disk> DynFs<D> {
                     telling.entry(slot, last);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// The names of a generation with releases put in, where `generations` is the place of all.
+    fn tell_put_in(&self, generations: Option<u32>, number: &str, telling: &mut Telling) {
+        for (_, parent, name) in self.slots.places().filter(|place| Some(place.1) == generations) {
+            let rest = name.strip_prefix(number.as_bytes());
+            if rest.is_some_and(|rest| rest.starts_with(b";")) {
+                telling.entries.insert((Reverse(Ino::new(parent, ROOT_ENTRY)), name));
             }
         }
     }

@@ -272,9 +272,10 @@ fn files_are_one_inode_everywhere_and_directories_one_a_place() {
     assert_eq!(at("/lib").len(), places.len());
     assert_eq!(at("/link").len(), places.len());
     let object = bench.releases[0].object;
-    assert!(at("/link").into_iter().all(|ino| bench.fs.object_of(ino) == Some(object)));
-    assert_eq!(bench.fs.object_of(Ino::ROOT), None);
-    assert_eq!(bench.fs.object_of(at("/readme").pop_first().unwrap()), Some(object));
+    assert!(at("/link").into_iter().all(|ino| bench.fs.held(ino) == Some(Held::Object(object))));
+    assert_eq!(bench.fs.held(Ino::ROOT), None);
+    let readme = at("/readme").pop_first().unwrap();
+    assert_eq!(bench.fs.held(readme), Some(Held::Object(object)));
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl<D: Disk> DynFs<D> {
     }
 
     fn ways(&self, ino: Ino) -> Vec<String> {
-        match self.node(ino) {
+        match self.stands_for(ino) {
             Ok(NodeAt::Directory(directory)) => vec![self.way_to_place(directory.slot)],
             Ok(NodeAt::File { id, row } | NodeAt::Inside(Inside { id, row, .. })) => {
                 let tree = self.store.object(&id).ok();

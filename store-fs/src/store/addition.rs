@@ -9,6 +9,9 @@
 //! own, and an object is never there before all of its blobs are. What an addition that was given
 //! up has linked stays as content that no object names: another addition may already rely on it.
 //!
+//! Whoever adds shares the lock `adding`, and garbage is collected by whoever holds it alone: so
+//! nothing that an addition has linked or relies on goes before it has ended.
+//!
 //! Several processes may add the same content at once: the link decides, and the loser is content
 //! with what is there. Of a blob that is there only the length is checked; its content is verified
 //! by every read and by `fsck`.
@@ -20,6 +23,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use resolver::{BlobId, ObjectId};
@@ -28,6 +33,7 @@ use rustix::process::{Resource, getrlimit};
 use super::read::outboard_len;
 use super::{OBJECT_LEN_MAX, Store, damaged, path};
 use crate::digest::{BlobHasher, Digest, digest};
+use crate::disk::{Lock, Locking};
 use crate::object::Node;
 use crate::{Disk, StoreError, Tree, TreeBuilder};
 
@@ -42,6 +48,16 @@ const BATCH_LEN_MAX: u64 = 256 * 1024 * 1024;
 /// Batches of at most so many files are synced file by file, without waiting for what others
 /// write to the same file system.
 const FEW_FILES: usize = 16;
+/// How often, and after which pause, an addition looks whether garbage is still being collected:
+/// each step of that is short.
+const COLLECTING_LOOKS: u32 = 6_000;
+const COLLECTING_PAUSE: Duration = Duration::from_millis(10);
+
+/// Content is being added: no garbage is collected while this value lives.
+#[derive(Debug)]
+pub struct Adding {
+    _lock: Lock,
+}
 
 /// Blobs and an object on their way into a store: nothing has a name until it is whole, verified
 /// and synced. Dropped before [`Addition::finish`], it leaves no object, and at most blobs that no
@@ -56,6 +72,7 @@ pub struct Addition<'a, D: Disk> {
     new_bytes: AtomicU64,
     /// It only says what would become of it, and writes nothing.
     is_rehearsal: bool,
+    _adding: Option<Adding>,
 }
 
 #[derive(Debug)]
@@ -98,6 +115,7 @@ impl<D: Disk> Store<D> {
 
     fn begin(&self, is_rehearsal: bool) -> Result<Addition<'_, D>, StoreError> {
         self.format.check_writable()?;
+        let adding = if is_rehearsal { None } else { Some(self.adding()?) };
         let stage = Stage { blobs: Vec::new(), files: 0, bytes: 0, claimed: HashSet::new() };
         // A quarter: a second batch fills while one is synced, and the caller has files open too.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
@@ -109,7 +127,26 @@ impl<D: Disk> Store<D> {
             files_max: limit.clamp(1, BATCH_FILES_MAX),
             new_bytes: AtomicU64::new(0),
             is_rehearsal,
+            _adding: adding,
         })
+    }
+
+    /// Keeps garbage from being collected. An addition does so by itself; whoever then writes the
+    /// release record holds this from before the addition until the record is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Collecting`] when garbage is being collected and that does not end;
+    /// [`StoreError::Io`].
+    pub fn adding(&self) -> Result<Adding, StoreError> {
+        let path = Path::new(path::ADDING);
+        for _ in 0..COLLECTING_LOOKS {
+            match self.disk.share(path).map_err(|error| self.io("locking", path, error))? {
+                Locking::Mine(lock) => return Ok(Adding { _lock: lock }),
+                Locking::Held(_) => thread::sleep(COLLECTING_PAUSE),
+            }
+        }
+        Err(StoreError::Collecting)
     }
 }
 

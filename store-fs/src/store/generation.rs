@@ -143,6 +143,23 @@ impl<D: Disk> Store<D> {
         self.generations()?.last().map(|number| self.generation(*number)).transpose()
     }
 
+    /// Removes generations, oldest first; durable when it returns. One that is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; then some may be gone, and those may be there again after a power cut.
+    pub fn remove_generations(
+        &self,
+        _writer: &Writer,
+        numbers: &[GenerationNumber],
+    ) -> Result<(), StoreError> {
+        for number in numbers {
+            let path = path::generation(*number);
+            self.disk.remove(&path).map_err(|error| self.io("removing", &path, error))?;
+        }
+        self.sync_dir(Path::new(path::GENERATIONS))
+    }
+
     /// Writes a generation under no name, synced.
     ///
     /// # Errors

@@ -50,6 +50,11 @@ impl<K: Copy + Eq + Hash + Debug, V> Lru<K, V> {
         Some(Arc::clone(&kept.value))
     }
 
+    /// Forgets a value.
+    pub(crate) fn remove(&self, key: &K) {
+        self.state.lock().forget(key);
+    }
+
     /// Keeps a value that holds so many bytes, unless it alone is over the bound.
     pub(crate) fn insert(&self, key: K, value: Arc<V>, bytes: usize) {
         if bytes > self.bytes_max {

@@ -16,6 +16,9 @@ pub(crate) const OUTBOARDS: &str = "outboards";
 pub(crate) const OBJECTS: &str = "objects";
 pub(crate) const RELEASES: &str = "releases";
 pub(crate) const GENERATIONS: &str = "generations";
+pub(crate) const TRASH: &str = "trash";
+/// Locked, shared, by whoever adds content, and alone by whoever collects garbage.
+pub(crate) const ADDING: &str = "adding";
 
 /// Where bad files are moved; made when the first one is.
 pub(crate) const ASIDE: &str = "aside";
@@ -24,7 +27,7 @@ pub(crate) const ASIDE: &str = "aside";
 pub const RUN_DIR: &str = "run";
 
 /// Directories of every store.
-pub(crate) const DIRS: [&str; 5] = [BLOBS, OUTBOARDS, OBJECTS, RELEASES, GENERATIONS];
+pub(crate) const DIRS: [&str; 6] = [BLOBS, OUTBOARDS, OBJECTS, RELEASES, GENERATIONS, TRASH];
 
 /// The highest number of a generation: one select a microsecond reaches it in 300,000 years.
 const NUMBER_MAX: u64 = i64::MAX as u64;
@@ -53,6 +56,11 @@ pub(crate) fn outboard(id: &BlobId) -> PathBuf {
 
 pub(crate) fn object(id: &ObjectId) -> PathBuf {
     sharded(OBJECTS, &id.to_string())
+}
+
+/// The mark that an object is in the trash.
+pub(crate) fn trash(id: &ObjectId) -> PathBuf {
+    PathBuf::from(format!("{TRASH}/{id}"))
 }
 
 pub(crate) fn generation(number: GenerationNumber) -> PathBuf {

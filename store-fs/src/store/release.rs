@@ -253,6 +253,7 @@ impl<D: Disk> Store<D> {
     pub fn publish_release(&self, _writer: &Writer, release: &Release) -> Result<bool, StoreError> {
         let path = path::release(&release.id)?;
         let bytes = encode(release)?;
+        self.asked_for(&release.object);
         self.object(&release.object)?;
         let dir = path::package(&release.id.name);
         let is_new = self.is_new(release)?;
@@ -295,6 +296,17 @@ impl<D: Disk> Store<D> {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         self.set_aside_now(writer, &path::release(id)?, at)
+    }
+
+    /// When the record of a release was written, as its file says; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`], [`StoreError::Limit`].
+    pub fn record_written(&self, id: &ReleaseId) -> Result<Option<Timestamp>, StoreError> {
+        let path = path::release(id)?;
+        let stamp = self.disk.stamp(&path).map_err(|error| self.io("reading", &path, error))?;
+        Ok(stamp.map(|stamp| Timestamp(stamp.changed_secs)))
     }
 
     /// Removes a release record, also a damaged one; its object stays until garbage collection.

@@ -14,6 +14,7 @@ use crate::digest::GROUP_LEN;
 use crate::disk::beds::{Bed, SimBed, on_every_disk};
 use crate::{SimDisk, TreeBuilder};
 
+mod collect;
 mod crash;
 mod repair;
 
@@ -38,7 +39,19 @@ on_every_disk! {
     a_damaged_newest_generation_is_no_step_back,
     a_flipped_generation_is_found,
     there_is_one_writer,
+    garbage_goes_to_the_trash_and_from_there_for_good,
+    what_is_left_of_an_addition_goes_at_once,
+    what_is_asked_for_leaves_the_trash,
+    what_is_needed_again_stays,
+    nothing_is_collected_while_something_is_added,
+    blobs_stay_while_an_object_cannot_be_read,
 }
+
+use collect::{
+    blobs_stay_while_an_object_cannot_be_read, garbage_goes_to_the_trash_and_from_there_for_good,
+    nothing_is_collected_while_something_is_added, what_is_asked_for_leaves_the_trash,
+    what_is_left_of_an_addition_goes_at_once, what_is_needed_again_stays,
+};
 
 pub(crate) fn prefix() -> Prefix {
     Prefix::new(Path::new("/dyn")).unwrap()
@@ -549,10 +562,7 @@ fn a_read_only_store_can_be_read() {
     assert!(store.index_note().unwrap().contains("every record was read, and it stays so"));
     match add(&store, b"more").unwrap_err() {
         StoreError::Io { path, source, .. } => {
-            assert_eq!(
-                path,
-                Path::new("/sim").join(path::blob(&crate::digest::digest(b"more").id))
-            );
+            assert_eq!(path, Path::new("/sim").join(path::ADDING));
             assert_eq!(source.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
         }
         other => panic!("{other:?}"),

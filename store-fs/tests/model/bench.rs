@@ -16,6 +16,7 @@ use store_fs::{
     StoreError, TreeBuilder, fs::announce, fsck,
 };
 
+use crate::garbage::Going;
 use crate::kernel::KernelModel;
 use crate::world::{Paths, Sketch, Thing, World};
 
@@ -56,16 +57,18 @@ pub(crate) enum Trouble {
 
 /// Everything under test.
 pub(crate) struct Bench {
-    store: Arc<Store<SimDisk>>,
-    memory: Arc<Memory>,
-    fs: DynFs<SimDisk>,
+    pub(crate) store: Arc<Store<SimDisk>>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) fs: DynFs<SimDisk>,
     pub(crate) kernel: KernelModel,
-    catalog: Arc<Catalog>,
-    world: World,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) world: World,
     paths: Paths,
     /// Paths that were walked, and are walked again after each operation.
     touched: BTreeSet<String>,
     pub(crate) trouble: Option<Trouble>,
+    /// What a collection that failed may have removed.
+    pub(crate) going: Going,
 }
 
 fn host() -> Arch {
@@ -89,6 +92,7 @@ impl Bench {
             paths,
             touched: BTreeSet::from([String::new()]),
             trouble: None,
+            going: Going::default(),
         }
     }
 
@@ -279,7 +283,7 @@ impl Bench {
     }
 
     /// What was published is shown and announced, unless the server is killed on the way.
-    fn finish(&mut self, catalog: &Arc<Catalog>) {
+    pub(crate) fn finish(&mut self, catalog: &Arc<Catalog>) {
         self.catalog = catalog.clone();
         let trouble = self.trouble.take();
         if matches!(trouble, Some(Trouble::Fail(_) | Trouble::PowerCut(..))) {
@@ -313,12 +317,19 @@ impl Bench {
         self.memory = Arc::new(keeper);
         let newest = shown(&self.store, &self.catalog, None);
         self.fs = DynFs::new(self.store.clone(), self.memory.clone(), newest);
-        let old = shown(&self.store, &self.catalog, Some(self.memory.announced()));
-        let announcement = self.fs.catch_up(&old, &self.memory.promised());
+        let (announced, promised) = (self.memory.announced(), self.memory.promised());
+        let is_there = announced.0 == 0 || self.store.generation(announced).is_ok();
+        let announcement = match is_there {
+            true => {
+                self.fs.catch_up(&shown(&self.store, &self.catalog, Some(announced)), &promised)
+            }
+            // Collected before the kernel was told of it.
+            false => self.fs.catch_up_blindly(&promised),
+        };
         self.tell(&announcement);
     }
 
-    fn begin_trouble(&self) {
+    pub(crate) fn begin_trouble(&self) {
         match self.trouble {
             Some(Trouble::Fail(at)) => self.store.disk().fail_at(at),
             Some(Trouble::PowerCut(at, _)) => self.store.disk().crash_at(at),
@@ -327,7 +338,7 @@ impl Bench {
     }
 
     /// The disk failed. I5: what is there now is what was there before or what was to be.
-    fn recover(&mut self) {
+    pub(crate) fn recover(&mut self) {
         let trouble = self.trouble.take().expect("only trouble makes a change fail");
         let loss = if let Trouble::PowerCut(_, loss) = trouble { loss } else { Loss::Nothing };
         let disk = self.store.disk().crash_image(loss);
@@ -350,6 +361,9 @@ impl Bench {
         for release in catalog.packages().flat_map(|(_, releases)| releases) {
             found.insert(release.id.clone(), Release::clone(release));
         }
+        let going = std::mem::take(&mut self.going);
+        let world = &mut self.world.releases;
+        world.retain(|one| found.contains_key(&one.id) || !going.releases.contains(&one.id));
         let known: BTreeSet<_> = self.world.releases.iter().map(|one| one.id.clone()).collect();
         let ids: BTreeSet<_> = found.keys().cloned().collect();
         assert!(ids.symmetric_difference(&known).count() <= 1, "I5: {ids:?}, not {known:?}");
@@ -360,6 +374,9 @@ impl Bench {
         for number in self.store.generations().unwrap() {
             generations.insert(number.0, self.store.generation(number).unwrap().system);
         }
+        let may_be_gone = |n: &u64| going.generations.contains(&GenerationNumber(*n));
+        let world = &mut self.world.generations;
+        world.retain(|number, _| generations.contains_key(number) || !may_be_gone(number));
         for (number, selections) in &self.world.generations {
             match generations.get(number) {
                 Some(kept) => assert_eq!(kept, selections, "I5: generation {number}"),

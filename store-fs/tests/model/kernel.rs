@@ -212,6 +212,11 @@ impl KernelModel {
         self.state.borrow_mut().handles.push((ino, bytes));
     }
 
+    /// The nodes of all open files.
+    pub(crate) fn open_nodes(&self) -> BTreeSet<Ino> {
+        self.state.borrow().handles.iter().map(|(ino, _)| *ino).collect()
+    }
+
     /// Closes one of the open files.
     pub(crate) fn close(&self, handle: usize) {
         let handles = &mut self.state.borrow_mut().handles;
