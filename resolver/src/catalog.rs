@@ -157,6 +157,11 @@ impl Catalog {
         self.unreadable.get(name).into_iter().flatten()
     }
 
+    /// All releases that are there and cannot be read.
+    pub fn all_unreadable(&self) -> impl Iterator<Item = &ReleaseId> {
+        self.unreadable.values().flatten()
+    }
+
     /// The newest release that `spec` could mean if it could be read, where none of those that can
     /// be is newer.
     #[must_use]

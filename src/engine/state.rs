@@ -104,7 +104,7 @@ impl State {
     /// Reads the rest.
     fn beside<D: Disk>(
         store: &Store<D>,
-        (catalog, damaged): (Catalog, Vec<StoreError>),
+        (mut catalog, damaged): (Catalog, Vec<StoreError>),
     ) -> Result<Self, StoreError> {
         let (current, newest_damaged) = match store.newest() {
             Ok(newest) => (newest.unwrap_or_else(|| blank(GenerationNumber(0))), None),
@@ -118,6 +118,12 @@ impl State {
             }
             Err(error) => return Err(error),
         };
+        // A record that was lost is as unreadable as one that is damaged.
+        for selection in current.system.packages.values() {
+            if catalog.get(&selection.release).is_none() {
+                catalog.insert_unreadable(selection.release.clone());
+            }
+        }
         // Listed after the newest was read: a concurrent writer may have gone on meanwhile.
         let mut generations: BTreeSet<_> = store.generations()?.into_iter().collect();
         generations.retain(|number| *number <= current.number);
@@ -154,7 +160,7 @@ impl State {
             }
             _ => None,
         });
-        let reason = "it cannot be read".into();
+        let reason = "it is missing, or cannot be read".into();
         found.unwrap_or(StoreError::Damaged { path: wanted, reason })
     }
 

@@ -78,10 +78,12 @@ impl<'a> Draft<'a> {
         self.catalog.get(&selection.release).map(|release| &**release)
     }
 
-    /// Selected releases of which only the name is known.
+    /// Selected releases of which only the name is known. Never scans what is selected.
     pub(super) fn unknown(&self) -> Vec<ReleaseId> {
-        let selected = self.packages.values().map(|selection| &selection.release);
-        selected.filter(|id| self.catalog.get(id).is_none()).cloned().collect()
+        let selected = |id: &&ReleaseId| {
+            self.packages.get(&id.name).is_some_and(|selection| selection.release == **id)
+        };
+        self.catalog.all_unreadable().filter(selected).cloned().collect()
     }
 
     pub(super) fn not_selected(&self, name: &PackageName) -> Refusal {
