@@ -14,8 +14,13 @@ fn release<'a>(catalog: &'a Catalog, selection: &Selection) -> &'a Release {
     catalog.get(&selection.release).unwrap_or_else(|| panic!("{} is gone", selection.release))
 }
 
-/// The first need of a selected release that is not met.
-fn unmet(catalog: &Catalog, selections: &Selections) -> Option<(ReleaseId, Need)> {
+/// The first need of a selected release that is not met. A soname that no plain release has is the
+/// system's, but not one that was selected `before`.
+fn unmet(
+    catalog: &Catalog,
+    before: &Selections,
+    selections: &Selections,
+) -> Option<(ReleaseId, Need)> {
     let selected = || selections.packages.values();
     let met = |need: &Need| match need {
         Need::Package(name, range) => {
@@ -25,7 +30,8 @@ fn unmet(catalog: &Catalog, selections: &Selections) -> Option<(ReleaseId, Need)
             let has = |r: &Release| r.provides.sonames.contains_key(soname);
             let plain = |r: &Release| r.id.variants.is_empty() && catalog.is_native(r);
             selected().any(|s| has(release(catalog, s)))
-                || !catalog.packages().flat_map(|(_, all)| all).any(|r| plain(r) && has(r))
+                || !before.packages.values().any(|s| has(release(catalog, s)))
+                    && !catalog.packages().flat_map(|(_, all)| all).any(|r| plain(r) && has(r))
         }
     };
     selected().find_map(|selection| {
@@ -81,7 +87,11 @@ proptest! {
     fn every_need_is_met(catalog in catalog(), steps in steps()) {
         run(&catalog, &steps, |current, request, answer| {
             if let Ok(plan) = answer {
-                let unmet = unmet(&catalog, &plan.next);
+                let before = match request {
+                    Request::Select { .. } => current,
+                    _ => &Selections::default(),
+                };
+                let unmet = unmet(&catalog, before, &plan.next);
                 prop_assert_eq!(unmet, None, "{:?}\n{:?}\n{:?}", shown(current), request, plan);
             }
             Ok(())
@@ -184,7 +194,7 @@ proptest! {
                     Some(old) => without.packages.insert(change.package.clone(), old.clone()),
                     None => without.packages.remove(&change.package),
                 };
-                let broken = unmet(&catalog, &without).is_some();
+                let broken = unmet(&catalog, current, &without).is_some();
                 prop_assert!(broken, "{change:?}\n{:?}\n{plan:?}", shown(current));
             }
             for (name, selection) in &current.packages {
