@@ -1,0 +1,76 @@
+//! Campaigns: what `docs/RELIABILITY.md` promises, tried very often, with numbers.
+//!
+//! ```text
+//! cargo test --test campaigns                                  each one, short
+//! cargo test --test campaigns -- kills flips                   these
+//! cargo test --test campaigns -- --long --state FILE [NAME...] long; goes on where FILE ends
+//! cargo test --test campaigns -- --seed SEED --case N NAME     one case again
+//! ```
+//!
+//! A campaign is a line of cases, each made from the seed and its own number alone, so a case that
+//! failed can be played again, and a long run can be ended at any time and continued. The result is
+//! a table in Markdown. A campaign that cannot run here says SKIPPED and why.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is for who runs it")]
+
+#[path = "mount/rig.rs"]
+#[allow(dead_code, reason = "the mount tests use the rest")]
+mod rig;
+
+#[path = "campaigns/ledger.rs"]
+mod ledger;
+#[path = "campaigns/options.rs"]
+mod options;
+#[path = "campaigns/table.rs"]
+mod table;
+#[path = "campaigns/times.rs"]
+mod times;
+#[path = "campaigns/turn.rs"]
+mod turn;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use crate::ledger::Ledger;
+use crate::options::Options;
+use crate::turn::{Campaign, Turn};
+
+/// In the order of the table.
+const CAMPAIGNS: &[Campaign] = &[];
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1), CAMPAIGNS) {
+        Ok(options) => options,
+        Err(words) => {
+            eprintln!("{words}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut ledger = match Ledger::open(&options) {
+        Ok(ledger) => ledger,
+        Err(words) => {
+            eprintln!("{words}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("campaigns with seed {}", ledger.seed());
+    for campaign in CAMPAIGNS.iter().filter(|campaign| options.wants(campaign)) {
+        run(campaign, &options, &mut ledger);
+    }
+    println!("\n{}", table::render(CAMPAIGNS, &ledger));
+    match ledger.has_failed() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+fn run(campaign: &Campaign, options: &Options, ledger: &mut Ledger) {
+    let mut turn = Turn::new(campaign, options, ledger);
+    let ended = catch_unwind(AssertUnwindSafe(|| (campaign.run)(&mut turn)));
+    if let Err(panic) = ended {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        turn.violation(&text.unwrap_or_else(|| "a panic without words".into()));
+    }
+    turn.end();
+}
