@@ -17,16 +17,39 @@
 #[allow(dead_code, reason = "the mount tests use the rest")]
 mod rig;
 
+#[path = "campaigns/absent.rs"]
+mod absent;
+#[path = "campaigns/files.rs"]
+mod files;
+#[path = "campaigns/flips.rs"]
+mod flips;
+#[path = "campaigns/kills.rs"]
+mod kills;
 #[path = "campaigns/ledger.rs"]
 mod ledger;
+#[path = "campaigns/load.rs"]
+mod load;
 #[path = "campaigns/options.rs"]
 mod options;
+#[path = "campaigns/register.rs"]
+mod register;
+#[path = "campaigns/restarts.rs"]
+mod restarts;
+#[path = "campaigns/stalls.rs"]
+mod stalls;
+#[path = "campaigns/stuck.rs"]
+mod stuck;
+#[path = "campaigns/sys.rs"]
+#[expect(unsafe_code, reason = "maps a file")]
+mod sys;
 #[path = "campaigns/table.rs"]
 mod table;
 #[path = "campaigns/times.rs"]
 mod times;
 #[path = "campaigns/turn.rs"]
 mod turn;
+#[path = "campaigns/upgrades.rs"]
+mod upgrades;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -36,7 +59,16 @@ use crate::options::Options;
 use crate::turn::{Campaign, Turn};
 
 /// In the order of the table.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[
+    kills::CAMPAIGN,
+    stalls::CAMPAIGN,
+    upgrades::CAMPAIGN,
+    absent::CAMPAIGN,
+    flips::CAMPAIGN,
+    stuck::CAMPAIGN,
+    restarts::CAMPAIGN,
+    files::CAMPAIGN,
+];
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1), CAMPAIGNS) {

@@ -6,6 +6,8 @@
 
 #![expect(clippy::print_stdout, reason = "MOUNTED and SKIPPED are for who reads the output")]
 
+#[path = "campaigns/register.rs"]
+mod register;
 #[path = "mount/rig.rs"]
 mod rig;
 

@@ -1,7 +1,8 @@
 //! Faults on request, for tests of what a crash leaves behind. Not in release builds.
 //!
 //! ```text
-//! DYNFS_TEST_CRASH=<point>:<token>   abort at the point
+//! DYNFS_TEST_CRASH=<point>:<token>   abort at the point; `any`: at the one that the token names
+//! DYNFS_TEST_PANIC=<name>:<token>    panic at the lookup of the name, or the operation `=name`
 //! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name, or the operation `=name`
 //! DYNFS_TEST_STOP=server:<token>     stop before serving
 //! DYNFS_TEST_POISON=<name>:          abort at each lookup of the name, token or not
@@ -21,7 +22,7 @@ use crate::host;
 /// Dies here when a test asked for it.
 pub(super) fn point(name: &str) {
     if let Some((wanted, token)) = read("DYNFS_TEST_CRASH")
-        && wanted == name
+        && (wanted == name || (wanted == "any" && names(&token, name)))
         && used_up(&token)
     {
         std::process::abort();
@@ -41,9 +42,16 @@ pub(super) fn pause() {
 /// Makes lookups stall or crash when a test asked for it.
 pub(super) fn install() {
     let (stall, poison) = (read("DYNFS_TEST_STALL"), read("DYNFS_TEST_POISON"));
+    let panic = read("DYNFS_TEST_PANIC");
     let before = move |operation: Operation, name: &[u8]| {
         if poison.as_ref().is_some_and(|(wanted, _)| name == wanted.as_bytes()) {
             std::process::abort();
+        }
+        if let Some((wanted, token)) = &panic
+            && is_meant(wanted, operation, name)
+            && used_up(token)
+        {
+            panic!("a test wants it so");
         }
         if let Some((wanted, token)) = &stall
             && is_meant(wanted, operation, name)
@@ -78,6 +86,10 @@ fn read(variable: &str) -> Option<(String, PathBuf)> {
     let text = host::variable(variable)?;
     let (name, token) = text.split_once(':')?;
     Some((name.to_owned(), token.into()))
+}
+
+fn names(token: &Path, point: &str) -> bool {
+    std::fs::read_to_string(token).is_ok_and(|text| text == point)
 }
 
 /// Whether the token was there; it is not any more.

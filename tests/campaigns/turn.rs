@@ -1,5 +1,6 @@
 //! A campaign at work: it is given its cases one by one, and says what came of them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::ledger::{Ledger, Record};
@@ -78,6 +79,9 @@ pub(crate) struct Turn<'a> {
     /// Only the case of this number, whatever was done.
     only: Option<u64>,
     played: bool,
+    is_long: bool,
+    /// Where counters of this run stood when they were last looked at.
+    counted: BTreeMap<&'static str, u64>,
 }
 
 impl<'a> Turn<'a> {
@@ -94,7 +98,31 @@ impl<'a> Turn<'a> {
         };
         let (current, since, only) = (None, Instant::now(), options.case);
         println!("{}: from case {} to {end}", campaign.name, only.unwrap_or(record.done));
-        Self { campaign, ledger, record, current, end, since, only, played: false }
+        Self {
+            campaign,
+            ledger,
+            record,
+            current,
+            end,
+            since,
+            only,
+            played: false,
+            is_long: options.long,
+            counted: BTreeMap::new(),
+        }
+    }
+
+    /// Whether this is the long form.
+    pub(crate) fn is_long(&self) -> bool {
+        self.is_long
+    }
+
+    /// Forgets what an earlier part of the run did, where that cannot be built on.
+    pub(crate) fn begin_anew(&mut self) {
+        let finished = self.record.done >= self.end;
+        if !finished {
+            self.record = Record::default();
+        }
     }
 
     /// The next case; the one before it has ended well. `None`: that was all.
@@ -129,7 +157,21 @@ impl<'a> Turn<'a> {
 
     /// Adds to what is counted beside the cases.
     pub(crate) fn count(&mut self, what: &str, more: u64) {
-        *self.record.counts.entry(what.to_owned()).or_default() += more;
+        if more > 0 {
+            *self.record.counts.entry(what.to_owned()).or_default() += more;
+        }
+    }
+
+    /// The same for a counter that began at 0 with this run, and only ever rises.
+    pub(crate) fn count_up_to(&mut self, what: &'static str, now: u64) {
+        let before = self.counted.insert(what, now).unwrap_or(0);
+        self.count(what, now.saturating_sub(before));
+    }
+
+    /// Keeps the highest of what is measured.
+    pub(crate) fn peak(&mut self, what: &str, value: u64) {
+        let kept = self.record.counts.entry(what.to_owned()).or_default();
+        *kept = value.max(*kept);
     }
 
     /// Adds to what is timed.
@@ -158,9 +200,8 @@ impl<'a> Turn<'a> {
     pub(crate) fn end(mut self) {
         self.record.seconds += self.since.elapsed().as_secs_f64();
         // A case that is played again is not counted again.
-        match self.only {
-            Some(_) => self.record.done = u64::from(self.record.violations.is_empty()),
-            None => {}
+        if self.only.is_some() {
+            self.record.done = u64::from(self.record.violations.is_empty());
         }
         self.ledger.take(self.campaign.name, &self.record, true);
     }

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One machine in small.
+#[derive(Debug)]
 pub(crate) struct Rig {
     directory: TempDir,
     environment: Vec<(String, String)>,
@@ -39,12 +40,16 @@ impl Rig {
 
     /// The same below a file system in memory, for tests that select thousands of times.
     pub(crate) fn mounted_in_memory(test: &str) -> Option<Self> {
+        Some(Self::new_in_memory(test)?.mount(test))
+    }
+
+    /// A store in memory that is not mounted yet.
+    pub(crate) fn new_in_memory(test: &str) -> Option<Self> {
         let memory = Path::new("/dev/shm");
-        let rig = match memory.is_dir() {
-            true => Self::new_below(memory, test, &[])?,
-            false => Self::new(test, &[])?,
-        };
-        Some(rig.mount(test))
+        match memory.is_dir() {
+            true => Self::new_below(memory, test, &[]),
+            false => Self::new(test, &[]),
+        }
     }
 
     /// The same with environment variables for the daemon.
@@ -189,6 +194,13 @@ impl Rig {
         i32::try_from(pid).expect("a process id")
     }
 
+    /// The same where the daemon may not answer just now.
+    pub(crate) fn pid_now(&self, role: &str) -> Option<i32> {
+        let output = self.run(["--json", "status"]);
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        i32::try_from(status["pids"][role].as_i64()?).ok()
+    }
+
     pub(crate) fn kill_server(&self) -> i32 {
         let pid = self.pid("server");
         kill(pid);
@@ -198,9 +210,7 @@ impl Rig {
     /// Waits until a server other than `before` answers.
     pub(crate) fn wait_for_other_server(&self, before: i32) {
         wait_until("another server answers", || {
-            let output = self.run(["--json", "status"]);
-            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            status["pids"]["server"].as_i64().is_some_and(|pid| pid != i64::from(before))
+            self.pid_now("server").is_some_and(|pid| pid != before)
         });
     }
 
@@ -254,11 +264,7 @@ impl Control {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        let pids = ["keeper", "server"].map(|role| {
-            let output = self.run(["--json", "status"]);
-            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            status["pids"][role].as_i64().and_then(|pid| i32::try_from(pid).ok())
-        });
+        let pids = ["keeper", "server"].map(|role| self.pid_now(role));
         let connection = self.connection();
         if !self.run(["umount"]).status.success() {
             // Whatever a failed test left behind: an error for all who wait is better than a hang.

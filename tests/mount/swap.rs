@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::register::Register;
 use crate::rig::{Content, Rig, damage, names, read};
 
 /// A program started after `select` returned sees the new release; the path stays what it was.
@@ -163,9 +164,7 @@ fn readers_against_swaps() {
         rig.add("demo", &version, &[("share/long", Content::File(&content))]);
     }
     rig.ok(["select", "demo@0.0"]);
-    // Raised before a select begins and again after it has returned: at 2n, n selects have
-    // returned and none runs; at 2n + 1, one runs.
-    let phase = AtomicU64::new(0);
+    let register = Register::new(RELEASES);
     let done = AtomicBool::new(false);
     let reads = AtomicU64::new(0);
     let path = rig.at("app/demo/share/long");
@@ -173,24 +172,20 @@ fn readers_against_swaps() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
-                    let before = phase.load(Ordering::SeqCst);
-                    let text = read(&path);
-                    let after = phase.load(Ordering::SeqCst);
-                    let seen = &text[..3];
-                    assert_eq!(text, seen.repeat(REPEATS), "torn");
-                    let release: u64 = seen[..1].parse().expect("a digit");
-                    let mut possible = before / 2..=after.div_ceil(2);
-                    let fits = possible.any(|selects| selects % RELEASES == release);
-                    assert!(fits, "stale: {seen} between {before} and {after}");
+                    let read = register.read(|| {
+                        let text = read(&path);
+                        let seen = &text[..3];
+                        assert_eq!(text, seen.repeat(REPEATS), "torn");
+                        seen[..1].parse().expect("a digit")
+                    });
+                    read.expect("nothing stale");
                     reads.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         let mut line = rig.control();
-        for swap in 1..=SWAPS {
-            phase.fetch_add(1, Ordering::SeqCst);
-            line.select(&format!("demo@{}.0", swap % RELEASES));
-            phase.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..SWAPS {
+            register.write(|release| line.select(&format!("demo@{release}.0")));
         }
         done.store(true, Ordering::SeqCst);
     });
@@ -225,4 +220,26 @@ fn damage_is_an_error_and_never_content() {
     fs::read(&bad).expect_err("damaged");
     let log = rig.log();
     assert!(log.contains(" at=app/demo@1.0/share/bad = app/twin@2.0/share/bad "), "{log}");
+}
+
+/// The checker itself can fail.
+#[test]
+fn the_register_knows_what_is_stale() {
+    let register = Register::new(8);
+    register.read(|| 0).expect("the value at the beginning");
+    register.write(|value| assert_eq!(value, 1));
+    register.read(|| 1).expect("the newest");
+    register.read(|| 0).expect_err("replaced before the read began");
+    register.read(|| 2).expect_err("never written");
+}
+
+/// Also when two reads overlap one write, and the later one sees the older value.
+#[test]
+fn the_register_knows_what_goes_backwards() {
+    let register = Register::new(8);
+    register.write(|_| {
+        register.read(|| 0).expect("the write has not ended");
+        register.read(|| 1).expect("the write has begun");
+        register.read(|| 0).expect_err("somebody has seen the newer one already");
+    });
 }

@@ -1,0 +1,41 @@
+//! The selection flips as fast as it can while readers look: whatever they see fits one order of
+//! all flips and looks, and no look mixes two releases.
+
+use crate::load::Load;
+use crate::rig::Rig;
+use crate::turn::{Campaign, Turn};
+
+pub(crate) const CAMPAIGN: Campaign = Campaign {
+    name: "flips",
+    what: "flips of the selection with readers, checked for linearizability",
+    unit: "flips",
+    per_case: FLIPS,
+    short: 20_000,
+    long: 1_000_000,
+    run,
+};
+
+/// Flips in one case.
+const FLIPS: u64 = 1_000;
+
+fn run(turn: &mut Turn<'_>) {
+    let Some(rig) = Rig::new_in_memory("campaign flips") else {
+        return turn.skip("nothing can be mounted");
+    };
+    let load = Load::on(rig, "10");
+    load.during_looks(|| {
+        let mut line = load.rig.control();
+        while turn.next().is_some() {
+            for _ in 0..FLIPS {
+                load.write(|spec| line.select(spec));
+            }
+            if let Err(words) = load.collect().and_then(|()| load.check()) {
+                turn.violation(&words);
+            }
+            load.tally(turn);
+        }
+    });
+    if let Err(words) = load.check() {
+        turn.violation(&words);
+    }
+}
