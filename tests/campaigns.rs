@@ -85,8 +85,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    println!("campaigns with seed {}", ledger.seed());
-    for campaign in CAMPAIGNS.iter().filter(|campaign| options.wants(campaign)) {
+    let wanted: Vec<_> = CAMPAIGNS.iter().filter(|campaign| options.wants(campaign)).collect();
+    println!("{} campaigns with seed {}", wanted.len(), ledger.seed());
+    for campaign in wanted {
         run(campaign, &options, &mut ledger);
     }
     println!("\n{}", table::render(CAMPAIGNS, &ledger));

@@ -33,36 +33,48 @@ impl Options {
         campaigns: &[Campaign],
     ) -> Result<Self, String> {
         let mut options = Self { seed: new_seed(), ..Self::default() };
+        let mut is_ours = false;
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
+                word if NOT_FOR_US.contains(&word) || word.starts_with("--test-threads") => {
+                    continue;
+                }
                 "--long" => options.long = true,
                 "--state" => options.state = Some(value()?.into()),
                 "--seed" => options.seed = number(&value()?)?,
                 "--case" => options.case = Some(number(&value()?)?),
                 "--units" => options.units = Some(number(&value()?)?),
-                word if NOT_FOR_US.contains(&word) || word.starts_with("--test-threads") => {}
-                word if campaigns.iter().any(|campaign| campaign.name == word) => {
+                word if word.starts_with('-') => return Err(unknown(word, campaigns)),
+                _ => {
                     options.names.push(argument);
-                }
-                word => {
-                    let names: Vec<&str> = campaigns.iter().map(|campaign| campaign.name).collect();
-                    return Err(format!(
-                        "{word} is no campaign and no option\n\
-                         options: --long --state FILE --seed N --case N --units N\n\
-                         campaigns: {}",
-                        names.join(" ")
-                    ));
+                    continue;
                 }
             }
+            is_ours = true;
         }
-        Ok(options)
+        let names = |word: &&String| !campaigns.iter().any(|campaign| campaign.name == *word);
+        // A word alone may be the name of another test, which `cargo test` hands to all of them.
+        match options.names.iter().find(names) {
+            Some(word) if is_ours => Err(unknown(word, campaigns)),
+            _ => Ok(options),
+        }
     }
 
     pub(crate) fn wants(&self, campaign: &Campaign) -> bool {
         self.names.is_empty() || self.names.iter().any(|name| name == campaign.name)
     }
+}
+
+fn unknown(word: &str, campaigns: &[Campaign]) -> String {
+    let names: Vec<&str> = campaigns.iter().map(|campaign| campaign.name).collect();
+    format!(
+        "{word} is no campaign and no option\n\
+         options: --long --state FILE --seed N --case N --units N\n\
+         campaigns: {}",
+        names.join(" ")
+    )
 }
 
 fn number(text: &str) -> Result<u64, String> {
