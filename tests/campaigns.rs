@@ -19,6 +19,8 @@ mod rig;
 
 #[path = "campaigns/absent.rs"]
 mod absent;
+#[path = "campaigns/control.rs"]
+mod control;
 #[path = "campaigns/files.rs"]
 mod files;
 #[path = "campaigns/flips.rs"]

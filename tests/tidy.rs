@@ -75,8 +75,9 @@ fn every_promise_names_tests_that_exist() {
     let sources = sources();
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let exists = |name: &str| {
-        // Also one that is written for every kind of disk.
-        let functions = [format!("fn {name}("), format!("fn {name}<")];
+        // Also one that is written for every kind of disk, and a campaign.
+        let functions =
+            [format!("fn {name}("), format!("fn {name}<"), format!("    name: \"{name}\",")];
         let transcript = top.join(format!("tests/cli/transcripts/{name}.txt"));
         transcript.is_file()
             || sources

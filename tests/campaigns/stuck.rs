@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::control::Control;
 use crate::rig::{Content, Rig, kill, wait_until};
 use crate::turn::{Campaign, Turn};
 
@@ -32,7 +33,7 @@ fn run(turn: &mut Turn<'_>) {
     };
     rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8"), "--watchdog", "0"]);
     ["1.0", "2.0"].iter().for_each(|version| rig.add_plain("other", version));
-    let mut line = rig.control();
+    let mut line = Control::of(&rig);
     while let Some(case) = turn.next() {
         let name = format!("slow-{}", case.number);
         rig.add(&name, "1.0", &[("share/stuck", Content::File(b"free"))]);
@@ -64,6 +65,6 @@ fn run(turn: &mut Turn<'_>) {
             assert_eq!(found, "free");
             rig.wait_for_other_server(server);
         });
-        line = rig.control();
+        line = Control::of(&rig);
     }
 }

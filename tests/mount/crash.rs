@@ -3,69 +3,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::rig::{Content, Rig, end_together, kill, names, read, wait_until};
-
-/// Readers that check every byte while the server is killed again and again, as often as
-/// `DYNFS_TEST_KILLS` says.
-#[test]
-fn killed_under_load() {
-    let kills = std::env::var("DYNFS_TEST_KILLS").ok().and_then(|text| text.parse().ok());
-    let kills: u64 = kills.unwrap_or(20);
-    let Some(rig) = Rig::mounted("killed_under_load") else { return };
-    let content = |file: usize| format!("{file:08}").repeat(4_000 + 997 * file).into_bytes();
-    let contents: Vec<Vec<u8>> = (0..20).map(content).collect();
-    let paths: Vec<String> = (0..20).map(|file| format!("share/dir-{}/{file}", file % 3)).collect();
-    let files: Vec<(&str, Content<'_>)> = paths
-        .iter()
-        .zip(&contents)
-        .map(|(path, bytes)| (path.as_str(), Content::File(bytes)))
-        .collect();
-    rig.add("load", "1.0", &files);
-    rig.add_plain("other", "1.0");
-    rig.add_plain("other", "2.0");
-    rig.ok(["select", "load", "other@1.0"]);
-    let done = AtomicBool::new(false);
-    let operations = AtomicU64::new(0);
-    thread::scope(|scope| {
-        for reader in 0..4 {
-            let (rig, done, operations) = (&rig, &done, &operations);
-            let (paths, contents) = (&paths, &contents);
-            scope.spawn(move || {
-                let mut turn = reader;
-                while !done.load(Ordering::Relaxed) {
-                    turn += 1;
-                    let file = turn % paths.len();
-                    let path = rig.at("app/load").join(&paths[file]);
-                    let bytes = fs::read(&path).expect("no program sees an error");
-                    assert_eq!(bytes.len(), contents[file].len());
-                    assert!(bytes == contents[file], "wrong bytes in {}", path.display());
-                    // Drop what the kernel has cached of it, so that the server is needed.
-                    forget(&path);
-                    assert!(!rig.at("app/load/missing").exists());
-                    assert_eq!(names(&rig.at("app/load/share")).len(), 3);
-                    operations.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        for round in 0..kills {
-            let before = operations.load(Ordering::Relaxed);
-            let pid = rig.kill_server();
-            rig.wait_for_other_server(pid);
-            let version = if round % 2 == 0 { "2.0" } else { "1.0" };
-            rig.ok(["select", &format!("other@{version}")]);
-            assert_eq!(read(&rig.at("lib/other/share/version")), version);
-            wait_until("the readers go on", || operations.load(Ordering::Relaxed) > before + 8);
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-    println!("{kills} kills, {} rounds of checked reads", operations.load(Ordering::Relaxed));
-    let status = rig.status();
-    assert_eq!(status["mount"], rig.mountpoint().to_str().expect("UTF-8"));
-}
+use crate::rig::{Rig, end_together, kill, read, wait_until};
 
 /// Request counters survive a restart of the server, and inode numbers mean what they meant.
 #[test]

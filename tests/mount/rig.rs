@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use dynfs::protocol::{Answer, Call, Edit, LINE_LEN_MAX, PROTOCOL, Wire};
-use resolver::RequestId;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -38,20 +35,6 @@ impl Rig {
         Self::mounted_with(test, &[])
     }
 
-    /// The same below a file system in memory, for tests that select thousands of times.
-    pub(crate) fn mounted_in_memory(test: &str) -> Option<Self> {
-        Some(Self::new_in_memory(test)?.mount(test))
-    }
-
-    /// A store in memory that is not mounted yet.
-    pub(crate) fn new_in_memory(test: &str) -> Option<Self> {
-        let memory = Path::new("/dev/shm");
-        match memory.is_dir() {
-            true => Self::new_below(memory, test, &[]),
-            false => Self::new(test, &[]),
-        }
-    }
-
     /// The same with environment variables for the daemon.
     pub(crate) fn mounted_with(test: &str, environment: &[(&str, &str)]) -> Option<Self> {
         Some(Self::new(test, environment)?.mount(test))
@@ -68,7 +51,12 @@ impl Rig {
         Self::new_below(&std::env::temp_dir(), test, environment)
     }
 
-    fn new_below(place: &Path, test: &str, environment: &[(&str, &str)]) -> Option<Self> {
+    /// The same below another place than the usual one.
+    pub(crate) fn new_below(
+        place: &Path,
+        test: &str,
+        environment: &[(&str, &str)],
+    ) -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
         // Also for a user: `fusermount3` opens it with the rights of its caller.
         let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
@@ -214,51 +202,11 @@ impl Rig {
         });
     }
 
-    /// A connection to the daemon, for calls without a process each.
-    pub(crate) fn control(&self) -> Control {
-        Control { store: self.store(), wire: None, calls: 0 }
-    }
-
     fn connection(&self) -> Option<String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let place = self.mountpoint();
         let line = mounts.lines().find(|line| line.split(' ').nth(4) == place.to_str())?;
         Some(line.split(' ').nth(2)?.split_once(':')?.1.to_owned())
-    }
-}
-
-/// A connection to the daemon.
-pub(crate) struct Control {
-    store: PathBuf,
-    wire: Option<Wire<UnixStream>>,
-    calls: u64,
-}
-
-impl Control {
-    /// Calls after which a connection is made anew; the daemon allows ten times as many.
-    const CALLS: u64 = 1_000;
-
-    /// Selects, and returns when the daemon has answered that it is done.
-    pub(crate) fn select(&mut self, spec: &str) {
-        if self.calls.is_multiple_of(Self::CALLS) {
-            let stream = dynfs::control::connect(&self.store).expect("a socket").expect("a daemon");
-            let mut wire = Wire::new(stream);
-            wire.send(&Call::Hello { protocol: PROTOCOL }).expect("sent");
-            let hello: Option<Answer> = wire.receive(LINE_LEN_MAX).expect("received");
-            assert!(matches!(hello, Some(Answer::Hello { .. })), "{hello:?}");
-            self.wire = Some(wire);
-        }
-        self.calls += 1;
-        let wire = self.wire.as_mut().expect("made above");
-        let specs = vec![spec.parse().expect("a spec")];
-        let call = Call::Edit {
-            request: RequestId(format!("{:032x}", self.calls)),
-            again: false,
-            edit: Edit::Select { specs, providers: Vec::new() },
-        };
-        wire.send(&call).expect("sent");
-        let answer: Option<Answer> = wire.receive(LINE_LEN_MAX).expect("received");
-        assert!(matches!(answer, Some(Answer::Done(_))), "{answer:?}");
     }
 }
 

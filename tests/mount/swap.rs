@@ -6,7 +6,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::register::Register;
 use crate::rig::{Content, Rig, damage, names, read};
@@ -148,50 +147,6 @@ fn warm_work_costs_no_request() {
     rig.ok(["select", "other@2.0"]);
     assert_eq!(rig.requests(), before, "a swap asks for nothing");
     rig.costs_nothing("after a swap of another package", work);
-}
-
-/// No read that began after a select returned sees an older release, and no read is torn.
-#[test]
-fn readers_against_swaps() {
-    const SWAPS: u64 = 10_000;
-    const REPEATS: usize = 5_000;
-    // Enough of them that an old one is not mistaken for the one that is about to come.
-    const RELEASES: u64 = 8;
-    let Some(rig) = Rig::mounted_in_memory("readers_against_swaps") else { return };
-    for release in 0..RELEASES {
-        let version = format!("{release}.0");
-        let content = version.repeat(REPEATS).into_bytes();
-        rig.add("demo", &version, &[("share/long", Content::File(&content))]);
-    }
-    rig.ok(["select", "demo@0.0"]);
-    let register = Register::new(RELEASES);
-    let done = AtomicBool::new(false);
-    let reads = AtomicU64::new(0);
-    let path = rig.at("app/demo/share/long");
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !done.load(Ordering::SeqCst) {
-                    let read = register.read(|| {
-                        let text = read(&path);
-                        let seen = &text[..3];
-                        assert_eq!(text, seen.repeat(REPEATS), "torn");
-                        seen[..1].parse().expect("a digit")
-                    });
-                    read.expect("nothing stale");
-                    reads.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        let mut line = rig.control();
-        for _ in 0..SWAPS {
-            register.write(|release| line.select(&format!("demo@{release}.0")));
-        }
-        done.store(true, Ordering::SeqCst);
-    });
-    assert!(reads.load(Ordering::Relaxed) > SWAPS / 10, "hardly any reads");
-    let status = rig.status();
-    assert_eq!(status["generation"], SWAPS + 1);
 }
 
 /// A damaged blob gives EIO for its file and leaves the rest alone; no damaged byte is served. The

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use crate::rig::{Content, Rig, read, wait_until};
+use crate::rig::{Rig, read};
 
 /// A copy of the program under test, as another version would be.
 fn other_program(rig: &Rig, name: &str) -> PathBuf {
@@ -17,58 +16,6 @@ fn other_program(rig: &Rig, name: &str) -> PathBuf {
 /// What a process runs.
 fn program_of(pid: i32) -> PathBuf {
     fs::read_link(format!("/proc/{pid}/exe")).expect("it lives")
-}
-
-/// Upgrades as often as `DYNFS_TEST_UPGRADES` says, while readers check every byte and another one
-/// selects: no error, no wrong byte, nothing stale, and the connection's requests are counted on.
-#[test]
-fn upgrades_under_load() {
-    let upgrades = std::env::var("DYNFS_TEST_UPGRADES").ok().and_then(|text| text.parse().ok());
-    let upgrades: u64 = upgrades.unwrap_or(30);
-    let Some(rig) = Rig::mounted("upgrades_under_load") else { return };
-    let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
-    rig.add("load", "1.0", &[("share/big", Content::File(&bytes))]);
-    rig.add_plain("other", "1.0");
-    rig.add_plain("other", "2.0");
-    rig.ok(["select", "load", "other@1.0"]);
-    let programs = ["one", "two"].map(|name| other_program(&rig, name));
-    let (done, reads) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let path = rig.at("app/load/share/big");
-                while !done.load(Ordering::Relaxed) {
-                    let found = fs::read(&path).expect("no program sees an error");
-                    assert!(found == bytes, "wrong bytes");
-                    forget(&path);
-                    assert!(!rig.at("app/load/missing").exists());
-                    reads.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        scope.spawn(|| {
-            let mut round = 0;
-            while !done.load(Ordering::Relaxed) {
-                let version = ["1.0", "2.0"][round % 2];
-                rig.ok(["select", &format!("other@{version}")]);
-                assert_eq!(read(&rig.at("lib/other/share/version")), version);
-                round += 1;
-            }
-        });
-        for round in 0..upgrades {
-            let before = (rig.pid("server"), reads.load(Ordering::Relaxed));
-            let program = &programs[usize::from(round % 2 == 1)];
-            rig.ok(["reexec", "--exe", program.to_str().expect("UTF-8")]);
-            let server = rig.pid("server");
-            assert_ne!(server, before.0);
-            assert_eq!(&program_of(server), program);
-            wait_until("the readers go on", || reads.load(Ordering::Relaxed) > before.1 + 4);
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-    println!("{upgrades} upgrades, {} checked reads", reads.load(Ordering::Relaxed));
-    let log = rig.log();
-    assert!(!log.contains("crashed") && !log.contains("SIGABRT"), "{log}");
 }
 
 /// The keeper is replaced as well, and a server that dies afterwards is replaced by one of the new
@@ -150,10 +97,4 @@ fn an_abort_ends_what_waits() {
     println!("MOUNTED an_abort_ends_what_waits");
     rig.ok(["mount", place]);
     assert_eq!(read(&path), "1.0");
-}
-
-/// Drops the page cache of a file, so that the next read asks the server.
-fn forget(path: &Path) {
-    let file = fs::File::open(path).expect("there");
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a regular file");
 }
