@@ -13,7 +13,8 @@
 //!
 //! A server that was killed while its announcing thread waits in the kernel stays a zombie leader
 //! with one living thread: neither `waitpid` nor a pidfd nor the end of a socket reports it. So the
-//! state `Z` in `/proc/<pid>/stat` counts as death, and is looked at often while announcing.
+//! state `Z` in `/proc/<pid>/stat` counts as death, and is looked at often while announcing. One
+//! that crashed then waits for that thread to write its core: `CoreDumping` in its status.
 
 pub(crate) mod adopt;
 mod program;
@@ -26,7 +27,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -68,6 +69,8 @@ struct Keeper<'a> {
     can_resend: bool,
     /// What servers run.
     program: Program,
+    /// Dead servers with a thread that is still in the kernel.
+    unreaped: Vec<Child>,
     _claim: Claim,
 }
 
@@ -146,8 +149,17 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     let device = mounting.device;
     host::spare_from_oom(OOM_SCORE);
     let (can_resend, program) = (negotiated.can_resend(), Program::Own);
-    let mut keeper =
-        Keeper { options, device, memory, control, signals, can_resend, program, _claim: claim };
+    let mut keeper = Keeper {
+        options,
+        device,
+        memory,
+        control,
+        signals,
+        can_resend,
+        program,
+        unreaped: Vec::new(),
+        _claim: claim,
+    };
     keeper.keep(None, Some(notes), report)
 }
 
@@ -178,7 +190,12 @@ impl Keeper<'_> {
                     report(Ready::Usable { notes });
                 }
             });
-            match ended.map_err(doing("watching the server"))? {
+            let ended = ended.map_err(doing("watching the server"))?;
+            if matches!(ended, Ended::Died { .. } | Ended::Replaced(_)) {
+                self.unreaped.extend(watched.remains());
+            }
+            self.unreaped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            match ended {
                 Ended::Unmounted => {
                     self.unbind();
                     tracing::info!("unmounted {}", self.options.mountpoint.display());

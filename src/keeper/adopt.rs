@@ -65,7 +65,16 @@ fn run(
     tracing::warn!("the keeper died; this one goes on");
     let can_resend = agreed.is_some_and(|agreed| agreed.negotiated.can_resend());
     let program = Program::Own;
-    let mut keeper =
-        Keeper { options, device, memory, control, signals, can_resend, program, _claim: claim };
+    let mut keeper = Keeper {
+        options,
+        device,
+        memory,
+        control,
+        signals,
+        can_resend,
+        program,
+        unreaped: Vec::new(),
+        _claim: claim,
+    };
     keeper.keep(Some(server), None, &mut |_| ())
 }

@@ -2,6 +2,10 @@
 //!
 //! A server that hangs is killed: it beats no more, or one of its threads handles the same request
 //! for too long and does not wait for the kernel. Then the request is blamed, not the server.
+//!
+//! Dead is who can never answer again, whether or not the kernel reports an end. A thread that
+//! waits in the kernel for a lookup, which only the next server will answer, holds the end up: the
+//! leader is a zombie meanwhile, or waits for that thread to write its core.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -84,6 +88,8 @@ pub(super) enum How {
     Unknown,
     /// As the kernel says.
     Ended(ExitStatus),
+    /// It crashed, and the kernel writes its core, or would like to.
+    Dumping,
     /// It hung, and this keeper killed it.
     Hung,
     /// This keeper killed it, since another one waits to serve.
@@ -97,6 +103,7 @@ impl How {
         match self {
             Self::Hung | Self::Replaced => None,
             Self::Unknown => Some(Blame::Kill),
+            Self::Dumping => Some(Blame::Crash),
             Self::Ended(status) => match status.signal() {
                 Some(SIGKILL | SIGTERM) => Some(Blame::Kill),
                 _ => Some(Blame::Crash),
@@ -110,6 +117,7 @@ impl fmt::Display for How {
         match self {
             Self::Unknown => f.write_str("it ended without a word"),
             Self::Ended(status) => status.fmt(f),
+            Self::Dumping => f.write_str("it crashed, and its core is being written"),
             Self::Hung => f.write_str("it hung and was killed"),
             Self::Replaced => f.write_str("it was replaced"),
         }
@@ -379,12 +387,23 @@ impl Watched {
     fn is_dead(&mut self) -> io::Result<bool> {
         let waited = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
         let is_zombie = waited.is_none() && is_zombie(self.pid);
+        let is_dumping = waited.is_none() && !is_zombie && dumps_core(self.pid);
         // One whose threads are still in the kernel cannot be waited for.
         let status = waited.or_else(|| end_of_zombie(self.pid).filter(|_| is_zombie));
-        if let (Some(status), How::Unknown) = (status, self.how) {
-            self.how = How::Ended(status);
+        if self.how == How::Unknown {
+            self.how = match status {
+                Some(status) => How::Ended(status),
+                None if is_dumping => How::Dumping,
+                None => How::Unknown,
+            };
         }
-        Ok(waited.is_some() || is_zombie || self.child.is_none() && has_ended(&self.pidfd)?)
+        let has_ended = self.child.is_none() && has_ended(&self.pidfd)?;
+        Ok(waited.is_some() || is_zombie || is_dumping || has_ended)
+    }
+
+    /// What is left of it, to be waited for when its last thread has come back.
+    pub(super) fn remains(self) -> Option<Child> {
+        self.child
     }
 
     /// Gives the server time to end on its own, since its mount has gone, then ends it.
@@ -416,6 +435,12 @@ fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
 /// Whether the leader of a process has ended, whatever its other threads do.
 fn is_zombie(pid: Pid) -> bool {
     matches!(state(&format!("/proc/{pid}/stat")), Some(b'Z' | b'X'))
+}
+
+/// Whether a process has crashed and its core is being written: none of its threads runs any more.
+fn dumps_core(pid: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    status.is_ok_and(|status| status.lines().any(|line| line == "CoreDumping:\t1"))
 }
 
 /// Whether a thread waits for a disk: killing it would change nothing.

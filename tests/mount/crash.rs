@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use crate::rig::{Rig, end_together, kill, read, wait_until};
+use rustix::process::Signal;
+
+use crate::rig::{Rig, end_together, read, send, wait_until};
 
 /// Request counters survive a restart of the server, and inode numbers mean what they meant.
 #[test]
@@ -59,36 +61,43 @@ fn killed_between_show_and_answer() {
 }
 
 /// Killed while its announcing thread waits in the kernel behind an unanswered lookup, a server
-/// stays a zombie leader with a living thread, which no wait reports. The keeper must see it.
+/// stays a zombie leader with a living thread, which no wait reports; one that crashed waits for
+/// that thread to write its core. The keeper must see either.
 #[test]
 fn killed_while_announcing_behind_a_lookup() {
-    let scratch = tempfile::tempdir().expect("a place");
-    let token = scratch.path().join("token");
-    let stall = format!("stalled:{}", token.display());
-    let environment = [("DYNFS_TEST_STALL", stall.as_str())];
-    let Some(rig) = Rig::mounted_with("killed_while_announcing_behind_a_lookup", &environment)
-    else {
-        return;
-    };
-    rig.add_plain("demo", "1.0");
-    rig.add_plain("demo", "2.0");
-    rig.ok(["select", "demo@1.0"]);
-    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
-    fs::write(&token, "").expect("ours");
-    let path = rig.at("lib/stalled");
-    thread::scope(|scope| {
-        // One thread's lookup is never answered by this server ...
-        let waiting = scope.spawn(move || path.exists());
-        wait_until("the lookup has reached the server", || !token.exists());
-        // ... so the announcement of a change in the same directory waits in the kernel.
-        let pid = rig.pid("server");
-        let select = scope.spawn(|| rig.ok(["select", "demo@2.0"]));
-        wait_until("the announcing thread waits in the kernel", || has_stuck_thread(pid));
-        kill(pid);
-        assert!(!waiting.join().expect("answered"), "the next server answers the lookup");
-        select.join().expect("the client learns that it was done");
-    });
-    assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
+    for signal in [Signal::KILL, Signal::ABORT] {
+        let scratch = tempfile::tempdir().expect("a place");
+        let token = scratch.path().join("token");
+        let stall = format!("stalled:{}", token.display());
+        let test = format!("killed_while_announcing_behind_a_lookup ({})", signal.as_raw());
+        let Some(rig) = Rig::mounted_with(&test, &[("DYNFS_TEST_STALL", stall.as_str())]) else {
+            return;
+        };
+        rig.add_plain("demo", "1.0");
+        rig.add_plain("demo", "2.0");
+        rig.ok(["select", "demo@1.0"]);
+        assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+        fs::write(&token, "").expect("ours");
+        let path = rig.at("lib/stalled");
+        thread::scope(|scope| {
+            // One thread's lookup is never answered by this server ...
+            let waiting = scope.spawn(move || path.exists());
+            wait_until("the lookup has reached the server", || !token.exists());
+            // ... so the announcement of a change in the same directory waits in the kernel.
+            let pid = rig.pid("server");
+            let select = scope.spawn(|| rig.ok(["select", "demo@2.0"]));
+            wait_until("the announcing thread waits in the kernel", || has_stuck_thread(pid));
+            send(pid, signal);
+            assert!(!waiting.join().expect("answered"), "the next server answers the lookup");
+            select.join().expect("the client learns that it was done");
+            let next = rig.kill_server();
+            rig.wait_for_other_server(next);
+            wait_until("nothing is left of the dead", || {
+                [pid, next].iter().all(|pid| !PathBuf::from(format!("/proc/{pid}")).exists())
+            });
+        });
+        assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
+    }
 }
 
 /// A kernel that could not be told of a swap is told of everything by the same command given

@@ -248,7 +248,7 @@ pub(crate) fn stop(pids: &[i32]) {
     pids.iter().for_each(|pid| send(*pid, Signal::STOP));
 }
 
-fn send(pid: i32, signal: Signal) {
+pub(crate) fn send(pid: i32, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
     rustix::process::kill_process(pid, signal).ok();
 }
