@@ -2,14 +2,17 @@
 //! sees an error, a wrong byte or what was selected before.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal, prlimit,
+};
 
 use crate::load::Load;
-use crate::rig::{Rig, wait_until};
+use crate::rig::{PATIENCE, Rig};
 use crate::turn::{Campaign, Case, Dice, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
@@ -24,8 +27,8 @@ pub(crate) const CAMPAIGN: Campaign = Campaign {
 
 /// Cases after which old generations are collected.
 const COLLECT_EVERY: u64 = 50;
-/// How often a signal is sent to a process that does not end.
-const SIGNALS_MAX: u32 = 100;
+/// Lines of the log that are shown when something went wrong.
+const LOG_LINES: usize = 30;
 /// How long a server waits for its memory to run out, before it is killed as the kernel would.
 const STARVING: Duration = Duration::from_millis(50);
 
@@ -113,19 +116,31 @@ fn one(
     let death = Death::roll(&mut case.dice);
     let role = if matches!(death, Death::Keeper) { "keeper" } else { "server" };
     let pid = load.rig.pid(role);
-    thread::sleep(pause);
     let process = Pid::from_raw(pid).ok_or("no process")?;
+    // It may die of a fault that an earlier case had prepared, and its number be used again.
+    let process = pidfd_open(process, PidfdFlags::empty()).map_err(|error| error.to_string())?;
+    thread::sleep(pause);
     match death {
-        Death::Signal(signal) => insist(process, signal),
-        Death::Stopped => send(process, Signal::STOP),
-        Death::Keeper => send(process, Signal::KILL),
+        Death::Signal(signal) => send(&process, signal),
+        Death::Stopped => send(&process, Signal::STOP),
+        Death::Keeper => send(&process, Signal::KILL),
         Death::At(name) => fs::write(point, name).map_err(|error| error.to_string())?,
         Death::Panic => fs::write(panic, "").map_err(|error| error.to_string())?,
-        Death::Starved => starve(process),
+        Death::Starved => starve(pid, &process),
     }
-    wait_until(&format!("another {role} answers ({})", death.name()), || {
-        load.check().is_err() || load.rig.pid_now(role).is_some_and(|now| now != pid)
-    });
+    let begin = Instant::now();
+    while load.rig.pid_now(role).is_none_or(|now| now == pid) {
+        load.check()?;
+        if begin.elapsed() > PATIENCE {
+            return Err(format!("no other {role} came ({})\n{}", death.name(), remains(load, pid)));
+        }
+        // The language's own handler of a bad access gives way at the first one, and expects that
+        // the access is tried again.
+        if let Death::Signal(signal @ (Signal::SEGV | Signal::BUS)) = death {
+            send(&process, signal);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
     turn.count(&death.name(), 1);
     load.goes_on()?;
     if case.number % COLLECT_EVERY == COLLECT_EVERY - 1 {
@@ -134,26 +149,30 @@ fn one(
     load.check()
 }
 
-fn send(process: Pid, signal: Signal) {
-    // It may have died on its own account since: of a fault that an earlier case had prepared.
-    kill_process(process, signal).ok();
-}
-
-/// The language's own handler of a bad access gives way at the first one, and expects that the
-/// access is tried again: so is the signal, until nobody is there any more.
-fn insist(process: Pid, signal: Signal) {
-    for _ in 0..SIGNALS_MAX {
-        if kill_process(process, signal).is_err() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+fn send(process: &OwnedFd, signal: Signal) {
+    // It may be dead already.
+    pidfd_send_signal(process, signal).ok();
 }
 
 /// No more memory than it has; and in case that is enough for it, an end as the kernel makes one.
-fn starve(process: Pid) {
+fn starve(pid: i32, process: &OwnedFd) {
     let limit = Rlimit { current: Some(0), maximum: Some(0) };
-    prlimit(Some(process), Resource::As, limit).ok();
+    prlimit(Pid::from_raw(pid), Resource::As, limit).ok();
     thread::sleep(STARVING);
     send(process, Signal::KILL);
+}
+
+/// What can be learned of a process that should be dead.
+fn remains(load: &Load, pid: i32) -> String {
+    let mut words = String::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        for file in ["stat", "syscall", "stack"] {
+            let text = fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+            words.push_str(&text.lines().take(4).collect::<Vec<_>>().join(" < "));
+            words.push('\n');
+        }
+    }
+    let log = load.rig.log();
+    let last = log.lines().count().saturating_sub(LOG_LINES);
+    words + &log.lines().skip(last).collect::<Vec<_>>().join("\n")
 }
