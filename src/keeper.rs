@@ -194,7 +194,6 @@ impl Keeper<'_> {
             if matches!(ended, Ended::Died { .. } | Ended::Replaced(_)) {
                 self.unreaped.extend(watched.remains());
             }
-            self.unreaped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
             match ended {
                 Ended::Unmounted => {
                     self.unbind();
@@ -238,6 +237,11 @@ impl Keeper<'_> {
             }
             self.memory.count_restart();
         }
+    }
+
+    /// Waits for those whose last thread has come back.
+    fn reap(&mut self) {
+        self.unreaped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 
     /// Nobody listens any more.

@@ -12,7 +12,7 @@
 
 mod announcer;
 #[cfg(debug_assertions)]
-mod fault;
+pub(crate) mod fault;
 mod guardian;
 mod standby;
 
@@ -156,7 +156,7 @@ fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
             #[cfg(debug_assertions)]
             fault::point("starting");
             #[cfg(debug_assertions)]
-            fault::pause();
+            fault::pause("server");
             newest(&store, memory.announced())?
         }
         Beginning::InWaiting => match wait(&store, &memory, &line)? {

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use rustix::process::Pid;
 use store_fs::Memory;
 
 use super::program::Program;
@@ -18,18 +19,23 @@ use crate::mount::{MountError, MountOptions, number};
 use crate::{host, sys};
 
 /// Runs the hidden subcommand: `adopt STORE MOUNTPOINT PID` and the descriptors of the device, the
-/// memory file, the control socket and the line to the server.
+/// memory file, the control socket, the line to the server, and the server itself: it may be dead
+/// by now, and its number another process's.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
-    let [store, mountpoint, pid, device, memory, control, line] = arguments else {
+    #[cfg(debug_assertions)]
+    crate::server::fault::pause("adopt");
+    let [store, mountpoint, pid, device, memory, control, line, server] = arguments else {
         return ExitCode::from(2);
     };
     let adopt = |text: &OsString| number(text).and_then(|number| sys::adopt(number).ok());
-    let handed = [device, memory, control, line].map(adopt);
-    let (Some(pid), [Some(device), Some(memory), Some(control), Some(line)]) =
-        (number(pid), handed)
+    let handed = [device, memory, control, line, server].map(adopt);
+    let pid = number(pid).and_then(Pid::from_raw);
+    let (Some(pid), [Some(device), Some(memory), Some(control), Some(line), Some(server)]) =
+        (pid, handed)
     else {
         return ExitCode::from(2);
     };
+    let server = Watched::adopted(pid, server, line);
     let mut options = MountOptions {
         store: PathBuf::from(store),
         mountpoint: PathBuf::from(mountpoint),
@@ -38,7 +44,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         log: Log::handed_over(),
     };
     options.log.start("keeper", Some(&options.store));
-    match run(&mut options, device, memory, control.into(), Watched::adopted(pid, line)) {
+    match run(&mut options, device, memory, control.into(), server) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", words_of(&error));
@@ -52,7 +58,7 @@ fn run(
     device: OwnedFd,
     memory: OwnedFd,
     control: UnixListener,
-    server: std::io::Result<Watched>,
+    server: Watched,
 ) -> Result<(), MountError> {
     leave_terminal().map_err(|error| doing("leaving the terminal")(error.into()))?;
     let claim = claim(options)?;
@@ -60,7 +66,6 @@ fn run(
     let memory = Memory::map(memory).map_err(doing("mapping the memory file"))?;
     let agreed = memory.negotiated().and_then(|words| Agreed::from_bytes(&words));
     options.watchdog = agreed.map(|agreed| agreed.watchdog).unwrap_or_default();
-    let server = server.map_err(doing("watching the server"))?;
     host::spare_from_oom(OOM_SCORE);
     tracing::warn!("the keeper died; this one goes on");
     let can_resend = agreed.is_some_and(|agreed| agreed.negotiated.can_resend());

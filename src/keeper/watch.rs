@@ -146,21 +146,21 @@ pub(super) enum Ended {
 impl Watched {
     /// A server that this keeper has started.
     pub(super) fn child(child: Child, line: OwnedFd) -> io::Result<Self> {
-        let watched = Self::over(Pid::from_child(&child), line)?;
+        let pid = Pid::from_child(&child);
+        let watched = Self::over(pid, pidfd_open(pid, PidfdFlags::empty())?, line);
         Ok(Self { child: Some(child), ..watched })
     }
 
-    /// A server that another keeper has started, and that serves.
-    pub(super) fn adopted(pid: i32, line: OwnedFd) -> io::Result<Self> {
-        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { served: true, ..Self::over(pid, line)? })
+    /// A server that another keeper has started, and that serves, or has died since.
+    pub(super) fn adopted(pid: Pid, pidfd: OwnedFd, line: OwnedFd) -> Self {
+        Self { served: true, ..Self::over(pid, pidfd, line) }
     }
 
-    fn over(pid: Pid, line: OwnedFd) -> io::Result<Self> {
-        Ok(Self {
+    fn over(pid: Pid, pidfd: OwnedFd, line: OwnedFd) -> Self {
+        Self {
             pid,
             child: None,
-            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+            pidfd,
             line: Some(line),
             served: false,
             announcing: false,
@@ -171,16 +171,17 @@ impl Watched {
             ready: false,
             wish: None,
             standby: None,
-        })
+        }
     }
 
     /// Watches until the server has ended; calls `serving` when it says that it serves.
     pub(super) fn watch(
         &mut self,
-        keeper: &Keeper<'_>,
+        keeper: &mut Keeper<'_>,
         serving: &mut dyn FnMut(),
     ) -> io::Result<Ended> {
         loop {
+            keeper.reap();
             let seen = self.wait(keeper)?;
             if seen.message {
                 self.listen(serving);

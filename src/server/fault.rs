@@ -5,6 +5,7 @@
 //! DYNFS_TEST_PANIC=<name>:<token>    panic at the lookup of the name, or the operation `=name`
 //! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name, or the operation `=name`
 //! DYNFS_TEST_STOP=server:<token>     stop before serving
+//! DYNFS_TEST_STOP=adopt:<token>      the keeper that a server has started stops before it watches
 //! DYNFS_TEST_POISON=<name>:          abort at each lookup of the name, token or not
 //! DYNFS_TEST_DEAF=kernel:<token>     do not tell the kernel, and say that it failed
 //! ```
@@ -30,8 +31,9 @@ pub(super) fn point(name: &str) {
 }
 
 /// Stops this process when a test asked for it.
-pub(super) fn pause() {
-    if let Some((_, token)) = read("DYNFS_TEST_STOP")
+pub(crate) fn pause(role: &str) {
+    if let Some((wanted, token)) = read("DYNFS_TEST_STOP")
+        && wanted == role
         && used_up(&token)
     {
         let this = rustix::process::getpid();

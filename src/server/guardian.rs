@@ -25,6 +25,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use store_fs::Memory;
 
 use crate::keeper::set_inheritable;
@@ -160,9 +161,10 @@ impl Guardian {
     fn replace(&self) -> io::Result<Child> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let this = pidfd_open(getpid(), PidfdFlags::empty())?;
         let memory = self.memory.as_fd();
-        let handed: [BorrowedFd<'_>; 4] =
-            [self.device.as_fd(), memory, self.control.as_fd(), theirs.as_fd()];
+        let handed: [BorrowedFd<'_>; 5] =
+            [self.device.as_fd(), memory, self.control.as_fd(), theirs.as_fd(), this.as_fd()];
         let mut command = Command::new("/proc/self/exe");
         command
             .arg("adopt")

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Rig, kill, read, wait_until};
+use crate::rig::{Rig, kill, read, send, wait_until};
 
 fn gone(pid: i32) -> bool {
     !Path::new(&format!("/proc/{pid}/exe")).exists()
@@ -62,6 +62,31 @@ fn a_keeper_that_dies_is_replaced() {
     let server = rig.pid("server");
     rig.ok(["umount"]);
     wait_until("both have ended", || gone(keeper) && gone(server));
+}
+
+/// A server that dies after it has started its next keeper, and before that one watches anything,
+/// is replaced all the same.
+#[test]
+fn a_server_that_dies_before_its_next_keeper_watches() {
+    let test = "a_server_that_dies_before_its_next_keeper_watches";
+    let scratch = tempfile::tempdir().expect("a place");
+    let token = scratch.path().join("token");
+    let stop = format!("adopt:{}", token.display());
+    let Some(rig) = Rig::mounted_with(test, &[("DYNFS_TEST_STOP", stop.as_str())]) else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    fs::write(&token, "").expect("ours");
+    let [keeper, server] = ["keeper", "server"].map(|role| rig.pid(role));
+    kill(keeper);
+    wait_until("the next keeper has begun", || !token.exists());
+    let next = wait_for_other_keeper(&rig, keeper);
+    kill(server);
+    // Whoever it falls to has waited for it, so nothing but a descriptor can tell who it was.
+    wait_until("nothing is left of the server", || !Path::new(&format!("/proc/{server}")).exists());
+    send(next, Signal::CONT);
+    rig.wait_for_other_server(server);
+    assert_eq!(rig.pid("keeper"), next);
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
 }
 
 /// A keeper that dies and a mount at that very moment do not make two daemons.
