@@ -158,9 +158,8 @@ impl<'a> Turn<'a> {
     pub(crate) fn end(mut self) {
         self.record.seconds += self.since.elapsed().as_secs_f64();
         // A case that is played again is not counted again.
-        match self.only {
-            Some(_) => self.record.done = u64::from(self.record.violations.is_empty()),
-            None => {}
+        if self.only.is_some() {
+            self.record.done = u64::from(self.record.violations.is_empty());
         }
         self.ledger.take(self.campaign.name, &self.record, true);
     }
