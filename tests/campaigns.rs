@@ -21,6 +21,8 @@ mod rig;
 mod ledger;
 #[path = "campaigns/options.rs"]
 mod options;
+#[path = "campaigns/syscalls.rs"]
+mod syscalls;
 #[path = "campaigns/table.rs"]
 mod table;
 #[path = "campaigns/times.rs"]
@@ -36,7 +38,7 @@ use crate::options::Options;
 use crate::turn::{Campaign, Turn};
 
 /// In the order of the table.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[syscalls::CAMPAIGN];
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1), CAMPAIGNS) {
