@@ -42,8 +42,9 @@ mod stalls;
 #[path = "campaigns/stuck.rs"]
 mod stuck;
 #[path = "campaigns/sys.rs"]
-#[expect(unsafe_code, reason = "maps a file")]
 mod sys;
+#[path = "campaigns/syscalls.rs"]
+mod syscalls;
 #[path = "campaigns/table.rs"]
 mod table;
 #[path = "campaigns/times.rs"]
@@ -70,6 +71,7 @@ const CAMPAIGNS: &[Campaign] = &[
     stuck::CAMPAIGN,
     restarts::CAMPAIGN,
     files::CAMPAIGN,
+    syscalls::CAMPAIGN,
 ];
 
 fn main() -> ExitCode {

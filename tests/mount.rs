@@ -15,8 +15,6 @@ mod rig;
 mod crash;
 #[path = "mount/daemon.rs"]
 mod daemon;
-#[path = "mount/differential.rs"]
-mod differential;
 #[path = "mount/gc.rs"]
 mod gc;
 #[path = "mount/guard.rs"]

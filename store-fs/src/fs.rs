@@ -101,6 +101,17 @@ pub struct Attr {
     pub mtime: i64,
 }
 
+impl Attr {
+    /// Bytes of a block: what is stored is counted in whole ones.
+    pub const BLOCK_LEN: u32 = 4096;
+
+    /// Units of 512 bytes in whole blocks, as every file system on a disk counts them.
+    #[must_use]
+    pub fn sectors(&self) -> u64 {
+        self.size.div_ceil(u64::from(Self::BLOCK_LEN)) * u64::from(Self::BLOCK_LEN / 512)
+    }
+}
+
 /// The answer to a lookup that found something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {

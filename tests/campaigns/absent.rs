@@ -4,6 +4,7 @@
 //! on what else the kernel wants its memory for.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -98,22 +99,31 @@ fn resume(pid: i32) {
     kill_process(pid, Signal::CONT).expect("it is there");
 }
 
+/// All pages of a file, which then stay in memory.
+fn pages_of(file: &File) -> Mapping {
+    let len = usize::try_from(file.metadata().expect("open").len()).expect("small");
+    let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+    Mapping::new(file.as_fd(), len, libc::PROT_READ, flags, 0).expect("mapped")
+}
+
 /// What is warm, and stays so.
 struct Warm<'a> {
     place: PathBuf,
     names: &'a [String],
     bytes: &'a [u8],
-    _directories: Vec<File>,
+    _open: Vec<File>,
     _pages: Vec<Mapping>,
 }
 
 impl<'a> Warm<'a> {
     fn hold(place: PathBuf, names: &'a [String], bytes: &'a [u8]) -> Self {
         let open = |path: &str| File::open(place.join(path)).expect("there");
-        let directories = ["", "share", "bin"].map(open).into();
-        let paths = names.iter().map(String::as_str).chain(["bin/true"]);
-        let pages = paths.map(|path| Mapping::of(open(path)).expect("mapped")).collect();
-        Self { place, names, bytes, _directories: directories, _pages: pages }
+        let files: Vec<File> =
+            names.iter().map(String::as_str).chain(["bin/true"]).map(open).collect();
+        let pages = files.iter().map(pages_of).collect();
+        let directories = ["", "share", "bin"].map(open);
+        let open = directories.into_iter().chain(files).collect();
+        Self { place, names, bytes, _open: open, _pages: pages }
     }
 
     /// Looks at each file, reads it, and runs the program.

@@ -425,6 +425,15 @@ fn reads_stop_at_the_end() {
 }
 
 #[test]
+fn what_is_stored_is_counted_in_whole_blocks() {
+    for (size, sectors) in [(0, 0), (1, 8), (4_096, 8), (4_097, 16), (1 << 62, 1 << 53)] {
+        let (kind, perm, nlink, mtime) = (Kind::File, 0o444, 1, 0);
+        let attr = Attr { ino: Ino::ROOT, kind, size, perm, nlink, mtime };
+        assert_eq!(attr.sectors(), sectors, "{size} bytes");
+    }
+}
+
+#[test]
 fn statistics_count_what_was_looked_at() {
     let bench = Bench::new(Geometry::STANDARD);
     assert_eq!(bench.fs.statistics().files, 0);

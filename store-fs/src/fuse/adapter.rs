@@ -25,9 +25,7 @@ use crate::fs::FOR_EVER;
 use crate::{Attr, Disk, DynFs, FsError, Ino, Kind, Memory, Operation};
 
 /// Block size for `st_blksize` and `statfs`, in bytes.
-const BLOCK_LEN: u32 = 4096;
-/// Unit of `st_blocks`, in bytes.
-const SECTOR_LEN: u64 = 512;
+const BLOCK_LEN: u32 = Attr::BLOCK_LEN;
 /// Nothing is ever reused, so every inode is of the first generation.
 const GENERATION: Generation = Generation(0);
 
@@ -61,7 +59,7 @@ impl<D: Disk> Adapter<D> {
         FileAttr {
             ino: INodeNo(attr.ino.0),
             size: attr.size,
-            blocks: attr.size.div_ceil(SECTOR_LEN),
+            blocks: attr.sectors(),
             atime: time,
             mtime: time,
             ctime: time,

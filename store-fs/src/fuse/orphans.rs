@@ -29,9 +29,7 @@ use crate::{Attr, DirEntry, Disk, DynFs, Ino, Kind, Memory, Operation};
 /// asked for again.
 const LISTING_MAX: usize = 4096;
 /// Block size for `st_blksize` and `statfs`, in bytes.
-const BLOCK_LEN: u32 = 4096;
-/// Unit of `st_blocks`, in bytes.
-const SECTOR_LEN: u64 = 512;
+const BLOCK_LEN: u32 = Attr::BLOCK_LEN;
 /// Longest name.
 const NAME_LEN: u32 = 255;
 
@@ -141,7 +139,7 @@ impl Out {
     }
 
     fn attr(&mut self, attr: &Attr) {
-        for value in [attr.ino.0, attr.size, attr.size.div_ceil(SECTOR_LEN)] {
+        for value in [attr.ino.0, attr.size, attr.sectors()] {
             self.u64(value);
         }
         (0..3).for_each(|_| self.0.extend_from_slice(&attr.mtime.to_ne_bytes()));
