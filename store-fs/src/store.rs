@@ -56,6 +56,7 @@ pub use collect::Emptied;
 pub use format::{FORMAT_VERSION, Format, Prefix};
 pub use generation::Unpublished;
 pub(crate) use generation::decode as decode_generation;
+pub use index::IndexCuts;
 #[cfg(test)]
 pub(crate) use index::Row as IndexRow;
 pub(crate) use index::{Index, IndexError};
