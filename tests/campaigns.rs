@@ -17,10 +17,18 @@
 #[allow(dead_code, reason = "the mount tests use the rest")]
 mod rig;
 
+#[path = "campaigns/crash_states.rs"]
+mod crash_states;
+#[path = "campaigns/faults.rs"]
+mod faults;
 #[path = "campaigns/ledger.rs"]
 mod ledger;
 #[path = "campaigns/options.rs"]
 mod options;
+#[path = "campaigns/parcel.rs"]
+mod parcel;
+#[path = "campaigns/seen.rs"]
+mod seen;
 #[path = "campaigns/table.rs"]
 mod table;
 #[path = "campaigns/times.rs"]
@@ -36,7 +44,7 @@ use crate::options::Options;
 use crate::turn::{Campaign, Turn};
 
 /// In the order of the table.
-const CAMPAIGNS: &[Campaign] = &[];
+const CAMPAIGNS: &[Campaign] = &[crash_states::CAMPAIGN, crash_states::INDEX, faults::CAMPAIGN];
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1), CAMPAIGNS) {
