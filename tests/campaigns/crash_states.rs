@@ -57,10 +57,10 @@ fn by(choices: &[usize]) -> impl FnMut(usize) -> usize {
     move |_| choices.next().copied().unwrap_or(0)
 }
 
-/// The states of a cut that are looked at.
-fn states(cut: &Cut, dice: &mut Dice) -> Vec<Vec<usize>> {
+/// The states of a cut that are looked at, and whether these are all.
+fn states(cut: &Cut, dice: &mut Dice) -> (Vec<Vec<usize>>, bool) {
     if let Some(all) = cut.left.states(ALL_OF) {
-        return all;
+        return (all, true);
     }
     let mut chosen = Vec::new();
     let mut take = |choose: &mut dyn FnMut(usize, usize) -> usize| -> usize {
@@ -83,19 +83,22 @@ fn states(cut: &Cut, dice: &mut Dice) -> Vec<Vec<usize>> {
     for _ in 0..AT_RANDOM {
         take(&mut |_, states| dice.index(states));
     }
-    chosen
+    (chosen, false)
 }
 
 /// The list of all states, each once.
 fn list(scenes: &[Scene]) -> (Vec<Vec<Cut>>, Vec<State>) {
     let mut cuts = Vec::new();
+    let (mut whole, mut in_part) = (0, 0);
     let mut list = Vec::new();
     let mut dice = Dice::new(1);
     for (scene, its) in scenes.iter().enumerate() {
         let its = its.cuts(false);
         let mut known = HashSet::new();
         for (number, cut) in its.iter().enumerate() {
-            for choices in states(cut, &mut dice) {
+            let (some, are_all) = states(cut, &mut dice);
+            *(if are_all { &mut whole } else { &mut in_part }) += 1;
+            for choices in some {
                 if known.insert(cut.left.mark(&mut by(&choices))) {
                     list.push(State { scene, cut: number, choices });
                 }
@@ -103,6 +106,7 @@ fn list(scenes: &[Scene]) -> (Vec<Vec<Cut>>, Vec<State>) {
         }
         cuts.push(its);
     }
+    println!("crash-states: all states of {whole} cuts, some of {in_part} more");
     (cuts, list)
 }
 
@@ -166,7 +170,7 @@ fn run_index(turn: &mut Turn<'_>) {
 fn sees_what_is_missing(scene: &Scene) {
     let mut dice = Dice::new(2);
     let wrong = scene.cuts(true).iter().any(|cut| {
-        let mut states = states(cut, &mut dice).into_iter();
+        let mut states = states(cut, &mut dice).0.into_iter();
         states.any(|choices| scene.check(cut, &cut.left.image(&mut by(&choices))).is_err())
     });
     assert!(wrong, "{}: on a drive that lies nothing was found to be wrong", scene.name);
