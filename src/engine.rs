@@ -204,6 +204,14 @@ struct Inner {
     unindexed: usize,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.stale {
+            self.writer.abandon();
+        }
+    }
+}
+
 impl<D: Disk> fmt::Debug for Engine<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("generation", &self.shown.load().generation).finish()
@@ -362,6 +370,8 @@ impl<D: Disk> Engine<D> {
         if !inner.stale {
             return Ok(());
         }
+        // What is seen now may be built on, so it must not be lost.
+        self.store.settle(&inner.writer)?;
         let state = State::load_to_write(&self.store, &inner.writer, &self.host)?;
         state.whole()?;
         inner.state = state;

@@ -21,6 +21,10 @@ mod rig;
 mod absent;
 #[path = "campaigns/control.rs"]
 mod control;
+#[path = "campaigns/crash_states.rs"]
+mod crash_states;
+#[path = "campaigns/faults.rs"]
+mod faults;
 #[path = "campaigns/files.rs"]
 mod files;
 #[path = "campaigns/flips.rs"]
@@ -33,10 +37,14 @@ mod ledger;
 mod load;
 #[path = "campaigns/options.rs"]
 mod options;
+#[path = "campaigns/parcel.rs"]
+mod parcel;
 #[path = "campaigns/register.rs"]
 mod register;
 #[path = "campaigns/restarts.rs"]
 mod restarts;
+#[path = "campaigns/seen.rs"]
+mod seen;
 #[path = "campaigns/stalls.rs"]
 mod stalls;
 #[path = "campaigns/stuck.rs"]
@@ -68,10 +76,13 @@ const CAMPAIGNS: &[Campaign] = &[
     upgrades::CAMPAIGN,
     absent::CAMPAIGN,
     flips::CAMPAIGN,
+    crash_states::CAMPAIGN,
+    crash_states::INDEX,
+    faults::CAMPAIGN,
+    syscalls::CAMPAIGN,
     stuck::CAMPAIGN,
     restarts::CAMPAIGN,
     files::CAMPAIGN,
-    syscalls::CAMPAIGN,
 ];
 
 fn main() -> ExitCode {

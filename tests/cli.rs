@@ -8,6 +8,7 @@
 mod cli {
     mod documents;
     mod edges;
+    mod first_format;
     mod killed;
     mod stage;
     mod terminal;

@@ -19,7 +19,7 @@ use std::path::Path;
 use rustix::process::Pid;
 
 pub use os::{OsDisk, OsFile, OsTemp, create_public_dir};
-pub use sim::{Loss, SimDisk, SimFile, SimTemp};
+pub use sim::{Loss, PowerCut, SimDisk, SimFile, SimTemp};
 
 /// The directory for temporary files on file systems that have no nameless ones.
 pub(crate) const TMP_DIR: &str = "tmp";
@@ -94,9 +94,28 @@ pub enum Locking {
 #[derive(Debug)]
 pub enum Lock {
     /// An open, locked file: the kernel releases it with the process.
-    Os(File),
+    Os(os::OsLock),
     /// A lock of a simulated disk.
     Sim(sim::SimLock),
+}
+
+impl Lock {
+    /// Whoever held it alone before was killed, or abandoned it.
+    #[must_use]
+    pub fn was_abandoned(&self) -> bool {
+        match self {
+            Self::Os(lock) => lock.was_abandoned,
+            Self::Sim(lock) => lock.was_abandoned,
+        }
+    }
+
+    /// Whoever holds it alone next will hear that it was abandoned, as after a death.
+    pub fn abandon(&mut self) {
+        match self {
+            Self::Os(lock) => lock.is_abandoned = true,
+            Self::Sim(lock) => lock.is_abandoned = true,
+        }
+    }
 }
 
 /// Where a store's files live.

@@ -95,7 +95,7 @@ pub struct Attr {
     /// Permission bits: 0444, 0555 or 0777.
     pub perm: u16,
     /// Links: 1 for files and links, 2 + subdirectories for directories; 1 for the top of a frozen
-    /// tree, whose directories are not counted.
+    /// tree, whose directories are not counted, and for a category while what is in it is withheld.
     pub nlink: u32,
     /// Seconds since 1970; also reported as atime and ctime.
     pub mtime: i64,

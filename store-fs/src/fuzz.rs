@@ -12,6 +12,7 @@ use crate::Tree;
 use crate::digest::{Outboard, digest};
 use crate::object::ROOT_ENTRY;
 use crate::release_file::{MAGIC, check_release_file};
+pub use crate::store::IndexCuts;
 use crate::store::{Format, Index, decode_generation, decode_release, record};
 
 /// The encoding of an object, and every question to the tree that it is.

@@ -26,7 +26,7 @@ pub mod store;
 mod sys;
 pub mod transfer;
 
-pub use disk::{Disk, Loss, OsDisk, SimDisk};
+pub use disk::{Disk, Loss, OsDisk, PowerCut, SimDisk};
 pub use error::StoreError;
 pub use fs::{
     Announcement, Attr, DirEntry, DynFs, Entry, FsError, Held, Ino, Kernel, Kind, RequestGuard,

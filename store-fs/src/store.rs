@@ -56,6 +56,7 @@ pub use collect::Emptied;
 pub use format::{FORMAT_VERSION, Format, Prefix};
 pub use generation::Unpublished;
 pub(crate) use generation::decode as decode_generation;
+pub use index::IndexCuts;
 #[cfg(test)]
 pub(crate) use index::Row as IndexRow;
 pub(crate) use index::{Index, IndexError};
@@ -75,7 +76,15 @@ pub(crate) const OBJECT_LEN_MAX: u64 = 1024 * 1024 * 1024;
 /// The right to change a store: one in the world at a time, by a lock file.
 #[derive(Debug)]
 pub struct Writer {
-    _lock: Lock,
+    lock: Lock,
+}
+
+impl Writer {
+    /// Something failed half-way: the next writer first makes durable what there is, as after the
+    /// death of this one.
+    pub fn abandon(&mut self) {
+        self.lock.abandon();
+    }
 }
 
 /// A store on a disk. Reading needs no lock.
@@ -164,7 +173,8 @@ impl<D: Disk> Store<D> {
         &self.format
     }
 
-    /// Becomes the writer; cleans up what a killed writer left behind.
+    /// Becomes the writer; cleans up what a killed writer left behind, and makes it durable: its
+    /// last changes can be seen, and nothing may be built on them that would outlive them.
     ///
     /// # Errors
     ///
@@ -176,11 +186,24 @@ impl<D: Disk> Store<D> {
         match self.disk.lock(path).map_err(|error| self.io("locking", path, error))? {
             Locking::Held(pid) => Err(StoreError::Locked { pid }),
             Locking::Mine(lock) => {
+                let mut writer = Writer { lock };
+                if writer.lock.was_abandoned() {
+                    self.settle(&writer).inspect_err(|_| writer.abandon())?;
+                }
                 let tmp = Path::new(TMP_DIR);
                 self.disk.sweep().map_err(|error| self.io("cleaning", tmp, error))?;
-                Ok(Writer { _lock: lock })
+                Ok(writer)
             }
         }
+    }
+
+    /// Makes durable whatever can be seen, after something failed half-way.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn settle(&self, _writer: &Writer) -> Result<(), StoreError> {
+        self.sync_all()
     }
 
     /// An object, verified, from a bounded cache or the disk.

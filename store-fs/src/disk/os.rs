@@ -76,6 +76,25 @@ impl Drop for OsTemp {
 #[derive(Debug)]
 pub struct OsFile(File);
 
+/// A locked file. Whoever holds it alone has written into it who that is, and takes that away at
+/// the end: what is left in it was left by a death.
+#[derive(Debug)]
+pub struct OsLock {
+    file: File,
+    is_alone: bool,
+    pub(super) was_abandoned: bool,
+    pub(super) is_abandoned: bool,
+}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        if self.is_alone && !self.is_abandoned {
+            // If it fails, the next one takes more care than it must.
+            _ = self.file.set_len(0);
+        }
+    }
+}
+
 impl OsDisk {
     /// The directory at `root`, which must exist.
     ///
@@ -424,9 +443,12 @@ impl Disk for OsDisk {
         let mut file = File::from(openat(&self.dir, path, flags, Mode::from_raw_mode(0o644))?);
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
+                let was_abandoned = file.metadata()?.len() > 0;
                 file.set_len(0)?;
                 file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
-                Ok(Locking::Mine(Lock::Os(file)))
+                let (is_alone, is_abandoned) = (true, false);
+                let lock = OsLock { file, is_alone, was_abandoned, is_abandoned };
+                Ok(Locking::Mine(Lock::Os(lock)))
             }
             Err(Errno::WOULDBLOCK) => {
                 let mut text = Vec::new();
@@ -443,7 +465,11 @@ impl Disk for OsDisk {
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(openat(&self.dir, path, flags, Mode::from_raw_mode(0o644))?);
         match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(Locking::Mine(Lock::Os(file))),
+            Ok(()) => {
+                let (is_alone, was_abandoned, is_abandoned) = (false, false, false);
+                let lock = OsLock { file, is_alone, was_abandoned, is_abandoned };
+                Ok(Locking::Mine(Lock::Os(lock)))
+            }
             Err(Errno::WOULDBLOCK) => Ok(Locking::Held(0)),
             Err(errno) => Err(errno.into()),
         }

@@ -3,20 +3,24 @@
 //! It is stricter than real file systems. Content is durable only after it was synced itself or
 //! everything was; a name only after its directory was synced or everything was, and only if the
 //! directory's own name is. What is not durable may or may not be there after a crash, each piece
-//! on its own, in any combination; content that was not synced may be there as zeros or in part.
+//! on its own, in any combination: see [`PowerCut`].
 //!
 //! Every call of a [`Disk`] method is one operation, so that a test can say: fail the n-th, or
 //! crash before the n-th.
 
+mod power_cut;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+pub use self::power_cut::PowerCut;
 use super::{Caching, Disk, Listed, ListedKind, Lock, Locking, Stamp};
 
 /// `ENOSPC`: what a failing operation answers.
@@ -56,6 +60,8 @@ pub struct SimFile(Arc<Inode>);
 pub struct SimLock {
     path: PathBuf,
     state: Arc<Mutex<State>>,
+    pub(super) was_abandoned: bool,
+    pub(super) is_abandoned: bool,
 }
 
 impl Drop for SimLock {
@@ -63,7 +69,13 @@ impl Drop for SimLock {
         let mut state = self.state.lock();
         match state.locks.get_mut(&self.path) {
             Some(Holders::Sharing(count)) if *count > 1 => *count -= 1,
-            _ => _ = state.locks.remove(&self.path),
+            Some(Holders::Sharing(_)) | None => _ = state.locks.remove(&self.path),
+            Some(Holders::Alone) => {
+                state.locks.remove(&self.path);
+                if self.is_abandoned || state.has_crashed() {
+                    state.abandoned.insert(self.path.clone());
+                }
+            }
         }
     }
 }
@@ -72,14 +84,20 @@ impl Drop for SimLock {
 struct State {
     now: BTreeMap<PathBuf, Node>,
     durable: BTreeMap<PathBuf, Node>,
+    /// What names stood for between `durable` and `now`, oldest first: that may be found too.
+    between: BTreeMap<PathBuf, Vec<Option<Node>>>,
     /// Nameless files, so that syncing everything reaches them.
     temps: Vec<Weak<Inode>>,
     locks: BTreeMap<PathBuf, Holders>,
+    abandoned: BTreeSet<PathBuf>,
+    /// What a power cut would have left before each change, and the operation that made it.
+    cuts: Option<Vec<(u64, PowerCut)>>,
     next_inode: u64,
     operations: u64,
     fail_at: Option<u64>,
     crash_at: Option<u64>,
     read_only: bool,
+    forgets_syncs: bool,
 }
 
 /// Who holds a lock.
@@ -101,10 +119,11 @@ struct Inode {
     content: Mutex<Content>,
 }
 
+/// Shared between the copies of a disk, as long as nobody writes.
 #[derive(Clone, Debug, Default)]
 struct Content {
-    now: Vec<u8>,
-    durable: Vec<u8>,
+    now: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
 }
 
 impl Default for SimDisk {
@@ -139,47 +158,73 @@ impl SimDisk {
         self.state.lock().read_only = read_only;
     }
 
+    /// From now on syncing answers well and does nothing, as a drive does that lies: so a test sees
+    /// that it would see what is missing.
+    pub fn forget_syncs(&self) {
+        self.state.lock().forgets_syncs = true;
+    }
+
+    /// Another disk in the same state, volatile layer and all. Locks are not held there and no
+    /// operation of it is to fail: as after the death of all processes, when the power stays on.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.state.lock();
+        let mut copies = BTreeMap::new();
+        let mut copy = |node: &Node| match node {
+            Node::Dir => Node::Dir,
+            Node::File(inode) => {
+                let copy = copies.entry(inode.number).or_insert_with(|| Arc::new(inode.copy()));
+                Node::File(Arc::clone(copy))
+            }
+        };
+        let mut layer = |nodes: &BTreeMap<PathBuf, Node>| -> BTreeMap<PathBuf, Node> {
+            nodes.iter().map(|(path, node)| (path.clone(), copy(node))).collect()
+        };
+        let (now, durable) = (layer(&state.now), layer(&state.durable));
+        let versions = |(path, nodes): (&PathBuf, &Vec<Option<Node>>)| {
+            (path.clone(), nodes.iter().map(|node| node.as_ref().map(&mut copy)).collect())
+        };
+        let between = state.between.iter().map(versions).collect();
+        let (next_inode, abandoned) = (state.next_inode, state.abandoned.clone());
+        let fork = State { now, durable, between, next_inode, abandoned, ..State::default() };
+        Self { root: self.root.clone(), state: Arc::new(Mutex::new(fork)) }
+    }
+
+    /// What a power cut now may leave.
+    #[must_use]
+    pub fn power_cut(&self) -> PowerCut {
+        PowerCut::of(&self.root, &self.state.lock())
+    }
+
+    /// What a power cut may leave before each operation of `act` that changes something, with the
+    /// number of that operation (as for [`SimDisk::crash_at`]), and after the last. Nothing else
+    /// happens between two of them that a power cut could tell.
+    pub fn power_cuts<T>(&self, act: impl FnOnce() -> T) -> (T, Vec<(u64, PowerCut)>) {
+        let begin = {
+            let mut state = self.state.lock();
+            state.cuts = Some(Vec::new());
+            state.operations
+        };
+        let done = act();
+        let mut state = self.state.lock();
+        let mut cuts = state.cuts.take().unwrap_or_default();
+        cuts.push((state.operations + 1, PowerCut::of(&self.root, &state)));
+        cuts.iter_mut().for_each(|(operation, _)| *operation -= begin);
+        (done, cuts)
+    }
+
     /// The disk as it is found after a power cut now.
     #[must_use]
     pub fn crash_image(&self, loss: Loss) -> Self {
-        let state = self.state.lock();
         let mut dice = Dice(match loss {
             Loss::Some(seed) => seed,
             Loss::Everything | Loss::Nothing => 0,
         });
-        let mut keeps = || match loss {
-            Loss::Everything => false,
-            Loss::Nothing => true,
-            Loss::Some(_) => dice.roll(2) == 0,
-        };
-        let mut found = BTreeMap::new();
-        let paths: BTreeSet<_> = state.now.keys().chain(state.durable.keys()).collect();
-        for path in paths {
-            let (now, durable) = (state.now.get(path), state.durable.get(path));
-            let node = if same(now, durable) || keeps() { now } else { durable };
-            // A parent sorts before what is in it.
-            if let Some(node) = node
-                && (top(path) || path.parent().is_some_and(|dir| found.contains_key(dir)))
-            {
-                found.insert(path.clone(), node.clone());
-            }
-        }
-        let mut inodes = BTreeMap::new();
-        for node in found.values_mut() {
-            if let Node::File(inode) = node {
-                let after = inodes
-                    .entry(inode.number)
-                    .or_insert_with(|| Arc::new(inode.after_crash(loss, &mut dice)));
-                *inode = Arc::clone(after);
-            }
-        }
-        let image = State {
-            now: found.clone(),
-            durable: found,
-            next_inode: state.next_inode,
-            ..State::default()
-        };
-        Self { root: self.root.clone(), state: Arc::new(Mutex::new(image)) }
+        self.power_cut().image(&mut |states| match loss {
+            Loss::Everything => 0,
+            Loss::Nothing => states - 1,
+            Loss::Some(_) => dice.below(states),
+        })
     }
 
     /// Changes the content of a file behind everybody's back; `false` when there is no such file.
@@ -188,8 +233,8 @@ impl SimDisk {
         let state = self.state.lock();
         let Some(Node::File(inode)) = state.now.get(path) else { return false };
         let mut content = inode.content.lock();
-        change(&mut content.now);
-        content.durable = content.now.clone();
+        change(Arc::make_mut(&mut content.now));
+        content.durable = Arc::clone(&content.now);
         true
     }
 
@@ -201,9 +246,9 @@ impl SimDisk {
         files.map(|(path, _)| path.clone()).collect()
     }
 
-    fn held(&self, path: &Path) -> Locking {
+    fn held(&self, path: &Path, was_abandoned: bool) -> Locking {
         let (path, state) = (path.to_owned(), Arc::clone(&self.state));
-        Locking::Mine(Lock::Sim(SimLock { path, state }))
+        Locking::Mine(Lock::Sim(SimLock { path, state, was_abandoned, is_abandoned: false }))
     }
 
     /// Begins an operation that only looks.
@@ -220,14 +265,22 @@ impl SimDisk {
             return Err(rustix::io::Errno::ROFS.into());
         }
         state.temps.retain(|temp| temp.strong_count() > 0);
+        if state.cuts.is_some() {
+            let cut = (state.operations, PowerCut::of(&self.root, &state));
+            state.cuts.iter_mut().for_each(|cuts| cuts.push(cut.clone()));
+        }
         Ok(state)
     }
 }
 
 impl State {
+    fn has_crashed(&self) -> bool {
+        self.crash_at.is_some_and(|at| self.operations >= at)
+    }
+
     fn step(&mut self) -> io::Result<()> {
         self.operations += 1;
-        if self.crash_at.is_some_and(|at| self.operations >= at) {
+        if self.has_crashed() {
             return Err(io::Error::from_raw_os_error(GONE));
         }
         if self.fail_at == Some(self.operations) {
@@ -241,8 +294,20 @@ impl State {
         if !self.now.contains_key(path) {
             self.next_inode += 1;
             let inode = Inode { number: self.next_inode, content: Mutex::default() };
-            self.now.insert(path.to_owned(), Node::File(Arc::new(inode)));
+            self.name(path, Some(Node::File(Arc::new(inode))));
         }
+    }
+
+    /// Makes a name stand for something else, or for nothing; what it stood for.
+    fn name(&mut self, path: &Path, node: Option<Node>) -> Option<Node> {
+        let before = match node {
+            Some(node) => self.now.insert(path.to_owned(), node),
+            None => self.now.remove(path),
+        };
+        if !same(before.as_ref(), self.durable.get(path)) {
+            self.between.entry(path.to_owned()).or_default().push(before.clone());
+        }
+        before
     }
 
     fn needs_parent(&self, path: &Path) -> io::Result<()> {
@@ -257,27 +322,13 @@ impl State {
 }
 
 impl Inode {
-    fn after_crash(&self, loss: Loss, dice: &mut Dice) -> Self {
-        let content = self.content.lock();
-        let kept = match loss {
-            Loss::Nothing => content.now.clone(),
-            _ if content.now == content.durable => content.now.clone(),
-            Loss::Everything => content.durable.clone(),
-            Loss::Some(_) => match dice.roll(4) {
-                0 => content.now.clone(),
-                1 => content.durable.clone(),
-                // The length was written, the data was not.
-                2 => vec![0; content.now.len()],
-                _ => content.now[..content.now.len() / 2].to_vec(),
-            },
-        };
-        let content = Content { durable: kept.clone(), now: kept };
-        Self { number: self.number, content: Mutex::new(content) }
+    fn copy(&self) -> Self {
+        Self { number: self.number, content: Mutex::new(self.content.lock().clone()) }
     }
 
     fn sync(&self) {
         let mut content = self.content.lock();
-        content.durable = content.now.clone();
+        content.durable = Arc::clone(&content.now);
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> usize {
@@ -302,6 +353,10 @@ impl Dice {
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (bits ^ (bits >> 31)) % sides
     }
+
+    fn below(&mut self, len: usize) -> usize {
+        usize::try_from(self.roll(len as u64)).expect("below a usize")
+    }
 }
 
 fn same(a: Option<&Node>, b: Option<&Node>) -> bool {
@@ -310,10 +365,6 @@ fn same(a: Option<&Node>, b: Option<&Node>) -> bool {
         (Some(Node::File(a)), Some(Node::File(b))) => a.number == b.number,
         _ => false,
     }
-}
-
-fn top(path: &Path) -> bool {
-    path.parent().is_none_or(|dir| dir.as_os_str().is_empty())
 }
 
 impl Disk for SimDisk {
@@ -330,7 +381,7 @@ impl Disk for SimDisk {
         if state.now.contains_key(path) {
             return Ok(false);
         }
-        state.now.insert(path.to_owned(), Node::Dir);
+        state.name(path, Some(Node::Dir));
         Ok(true)
     }
 
@@ -339,10 +390,11 @@ impl Disk for SimDisk {
         if let Some(Node::File(_)) = state.now.get(path) {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let here = state.now.iter().filter(|(name, _)| {
-            let dir = name.parent().unwrap_or(Path::new(""));
-            dir == path
-        });
+        // Whatever is below a directory sorts right behind it.
+        let behind = (Bound::Excluded(path), Bound::Unbounded);
+        let below = state.now.range::<Path, _>(behind);
+        let below = below.take_while(|(name, _)| name.starts_with(path));
+        let here = below.filter(|(name, _)| name.parent() == Some(path));
         let mut listed: Vec<_> = here
             .filter_map(|(name, node)| {
                 let kind = match node {
@@ -399,7 +451,7 @@ impl Disk for SimDisk {
     fn write(&self, temp: &mut SimTemp, bytes: &[u8]) -> io::Result<()> {
         let begun = self.change().map(drop);
         let written = if begun.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
-        temp.0.content.lock().now.extend_from_slice(written);
+        Arc::make_mut(&mut temp.0.content.lock().now).extend_from_slice(written);
         begun
     }
 
@@ -409,7 +461,7 @@ impl Disk for SimDisk {
             .map_err(|_| io::Error::from_raw_os_error(FULL))?;
         let mut bytes = vec![0; len];
         source.read_exact_at(&mut bytes, 0)?;
-        temp.0.content.lock().now = bytes;
+        temp.0.content.lock().now = Arc::new(bytes);
         Ok(true)
     }
 
@@ -419,8 +471,10 @@ impl Disk for SimDisk {
     }
 
     fn sync_temp(&self, temp: &SimTemp) -> io::Result<()> {
-        drop(self.change()?);
-        temp.0.sync();
+        let state = self.change()?;
+        if !state.forgets_syncs {
+            temp.0.sync();
+        }
         Ok(())
     }
 
@@ -430,14 +484,14 @@ impl Disk for SimDisk {
         if state.now.contains_key(path) {
             return Ok(false);
         }
-        state.now.insert(path.to_owned(), Node::File(Arc::clone(&temp.0)));
+        state.name(path, Some(Node::File(Arc::clone(&temp.0))));
         Ok(true)
     }
 
     fn replace(&self, temp: &SimTemp, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
         state.needs_parent(path)?;
-        state.now.insert(path.to_owned(), Node::File(Arc::clone(&temp.0)));
+        state.name(path, Some(Node::File(Arc::clone(&temp.0))));
         Ok(())
     }
 
@@ -451,7 +505,7 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::NotFound.into());
         };
         let node = Node::File(Arc::clone(inode));
-        state.now.insert(other.to_owned(), node);
+        state.name(other, Some(node));
         Ok(true)
     }
 
@@ -460,16 +514,21 @@ impl Disk for SimDisk {
         if let Some(Node::Dir) = state.now.get(path) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        Ok(state.now.remove(path).is_some())
+        let is_there = state.now.contains_key(path);
+        Ok(is_there && state.name(path, None).is_some())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
-        let State { now, durable, .. } = &mut *state;
+        let State { now, durable, between, forgets_syncs, .. } = &mut *state;
         if !path.as_os_str().is_empty() && !matches!(now.get(path), Some(Node::Dir)) {
             return Err(io::ErrorKind::NotFound.into());
         }
+        if *forgets_syncs {
+            return Ok(());
+        }
         let here = |name: &PathBuf| name.parent().unwrap_or(Path::new("")) == path;
+        between.retain(|name, _| !here(name));
         durable.retain(|name, _| !here(name) || now.contains_key(name));
         let fresh = now.iter().filter(|(name, _)| here(name));
         durable.extend(fresh.map(|(name, node)| (name.clone(), node.clone())));
@@ -478,6 +537,9 @@ impl Disk for SimDisk {
 
     fn sync_all(&self) -> io::Result<()> {
         let mut state = self.change()?;
+        if state.forgets_syncs {
+            return Ok(());
+        }
         for temp in &state.temps {
             if let Some(inode) = temp.upgrade() {
                 inode.sync();
@@ -489,6 +551,7 @@ impl Disk for SimDisk {
             }
         }
         state.durable = state.now.clone();
+        state.between.clear();
         Ok(())
     }
 
@@ -499,7 +562,8 @@ impl Disk for SimDisk {
         }
         state.locks.insert(path.to_owned(), Holders::Alone);
         state.lock_file(path);
-        Ok(self.held(path))
+        let was_abandoned = state.abandoned.remove(path);
+        Ok(self.held(path, was_abandoned))
     }
 
     fn share(&self, path: &Path) -> io::Result<Locking> {
@@ -509,7 +573,7 @@ impl Disk for SimDisk {
             Holders::Sharing(count) => *count += 1,
         }
         state.lock_file(path);
-        Ok(self.held(path))
+        Ok(self.held(path, false))
     }
 
     fn sweep(&self) -> io::Result<()> {

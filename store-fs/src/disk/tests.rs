@@ -17,6 +17,7 @@ on_every_disk! {
     what_is_not_there_is_no_error,
     a_link_into_no_directory_is_not_found,
     a_lock_is_held_once_and_until_it_is_dropped,
+    a_lock_that_was_abandoned_says_so_once,
     a_lock_is_shared_by_many_or_held_by_one,
     a_stamp_tells_two_files_apart,
     zeros_are_read_back_wherever_they_are,
@@ -139,6 +140,20 @@ fn a_lock_is_held_once_and_until_it_is_dropped<B: Bed>(bed: &B) {
     assert!(matches!(second, Locking::Held(pid) if pid == std::process::id()), "{second:?}");
     drop(first);
     assert!(matches!(bed.disk().lock(path).unwrap(), Locking::Mine(_)));
+}
+
+fn a_lock_that_was_abandoned_says_so_once<B: Bed>(bed: &B) {
+    let take = || match bed.disk().lock(Path::new("lock")).unwrap() {
+        Locking::Mine(lock) => lock,
+        Locking::Held(_) => panic!("nobody holds it"),
+    };
+    assert!(!take().was_abandoned());
+    let mut lock = take();
+    assert!(!lock.was_abandoned());
+    lock.abandon();
+    drop(lock);
+    assert!(take().was_abandoned());
+    assert!(!take().was_abandoned());
 }
 
 fn a_lock_is_shared_by_many_or_held_by_one<B: Bed>(bed: &B) {
@@ -296,7 +311,8 @@ fn content_that_was_not_synced_is_not_reliable() {
     disk.sync_dir(Path::new("")).unwrap();
     let found: std::collections::BTreeSet<_> =
         (0..64).map(|seed| get(&disk.crash_image(Loss::Some(seed)), "a").unwrap()).collect();
-    let expected = [&b""[..], b"\0\0\0\0\0\0\0\0", b"1234", b"12345678"];
+    let (zeros, tail, head) = (b"\0\0\0\0\0\0\0\0", b"\0\0\0\x005678", b"1234\0\0\0\0");
+    let expected = [&b""[..], zeros, tail, b"1234", head, b"12345678"];
     assert!(found.iter().eq(expected), "{found:?}");
     disk.sync_all().unwrap();
     assert_eq!(get(&disk.crash_image(Loss::Everything), "a").unwrap(), b"12345678");
@@ -326,4 +342,70 @@ fn operations_fail_once_and_crash_for_good() {
     disk.list(Path::new("")).unwrap_err();
     let after = disk.crash_image(Loss::Nothing);
     assert_eq!(after.list(Path::new("")).unwrap().len(), 2);
+}
+
+/// Each combination once: a name in a directory that is lost is no choice, nor is its content.
+#[test]
+fn every_state_that_a_power_cut_can_leave_is_there_once() {
+    let disk = SimDisk::default();
+    disk.create_dir(Path::new("d")).unwrap();
+    put(&disk, "d/a", b"12345678");
+    disk.sync_all().unwrap();
+    disk.remove(Path::new("d/a")).unwrap();
+    disk.create_dir(Path::new("e")).unwrap();
+    let temp = disk.temp().unwrap();
+    disk.sync_temp(&temp).unwrap();
+    disk.link(&temp, Path::new("e/b")).unwrap();
+    let cut = disk.power_cut();
+    let states = cut.states(100).unwrap();
+    let found: std::collections::BTreeSet<_> = states
+        .iter()
+        .map(|choices| {
+            let mut choices = choices.iter();
+            let image = cut.image(&mut |_| *choices.next().unwrap());
+            (image.list(Path::new("")).unwrap().len(), image.files())
+        })
+        .collect();
+    // The file or not; and no directory, the directory, or it with the other file.
+    assert_eq!((states.len(), found.len()), (6, 6), "{found:?}");
+    assert!(cut.states(5).is_none());
+    let mark = |cut: &crate::PowerCut, choices: &[usize]| {
+        let mut choices = choices.iter();
+        cut.mark(&mut |_| *choices.next().unwrap())
+    };
+    let marks: std::collections::BTreeSet<_> =
+        states.iter().map(|choices| mark(&cut, choices)).collect();
+    assert_eq!(marks.len(), 6);
+    disk.sync_dir(Path::new("d")).unwrap();
+    let later = disk.fork().power_cut();
+    let states = later.states(100).unwrap();
+    assert_eq!(states.len(), 3);
+    assert!(states.iter().all(|choices| marks.contains(&mark(&later, choices))));
+}
+
+/// Between what was durable and what is there now there may be more that can be found.
+#[test]
+fn what_a_name_stood_for_in_between_may_be_found() {
+    let disk = SimDisk::default();
+    let put = |text: &[u8]| {
+        let mut temp = disk.temp().unwrap();
+        disk.write(&mut temp, text).unwrap();
+        disk.sync_temp(&temp).unwrap();
+        disk.replace(&temp, Path::new("a")).unwrap();
+    };
+    for text in [&b"one"[..], b"two"] {
+        put(text);
+    }
+    disk.remove(Path::new("a")).unwrap();
+    put(b"three");
+    let cut = disk.power_cut();
+    let found: Vec<_> =
+        (0..4).map(|state| get(&cut.image(&mut |_| state), "a").unwrap_or_default()).collect();
+    assert_eq!(found, [&b""[..], b"one", b"two", b"three"]);
+    disk.sync_dir(Path::new("")).unwrap();
+    assert_eq!(disk.power_cut().states(9).unwrap().len(), 1);
+    disk.forget_syncs();
+    disk.remove(Path::new("a")).unwrap();
+    disk.sync_all().unwrap();
+    assert_eq!(disk.power_cut().states(9).unwrap().len(), 2);
 }

@@ -211,8 +211,12 @@ impl<D: Disk> DynFs<D> {
             }
             (Role::View(VirtualDir::Root), TreeName::Frozen(_)) => 1,
             (Role::View(dir @ VirtualDir::Category(_)), _) => {
-                let view = snapshot.view(&self.store, directory)?;
-                2 + count(view.list(dir).map_or(0, |packages| packages.len()))
+                match snapshot.view(&self.store, directory) {
+                    Ok(view) => 2 + count(view.list(dir).map_or(0, |packages| packages.len())),
+                    // Not known, and no reason to withhold the releases by version that are in it.
+                    Err(FsError::Withheld(_)) => 1,
+                    Err(error) => return Err(error),
+                }
             }
             (Role::Generations, _) => 2 + count(snapshot.shown.numbers().count()),
             (Role::View(VirtualDir::Bin | VirtualDir::So) | Role::Objects | Role::Empty, _) => 2,

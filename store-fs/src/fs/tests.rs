@@ -84,6 +84,7 @@ fn a_withheld_tree_is_an_error_until_something_is_shown() {
     assert_eq!(listed.unwrap_err().errno(), Errno::IO.raw_os_error());
     assert_eq!(bench.fs.attr(known.ino).unwrap(), known, "what is known goes on");
     assert!(bench.fs.lookup(lib, b"xz@5.8").unwrap().is_some(), "releases by version go on");
+    assert!(bench.walk("app/curl@8").is_some(), "in a category too that nobody has looked up");
     assert!(bench.walk(".generations/1/lib/xz").is_some(), "frozen trees go on");
     bench.fs.show((*bench.fs.shown()).clone());
     assert_eq!(bench.walk("lib/xz/readme"), Some(known));

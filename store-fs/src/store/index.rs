@@ -14,6 +14,8 @@
 //! while its record's stamp is the same. Only the writer of the store writes it: whoever reads goes
 //! without what it lacks, and is slower for that.
 
+mod crash;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use resolver::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::crash::IndexCuts;
 use super::{path, read_file};
 use crate::Disk;
 use crate::disk::Stamp;
@@ -166,12 +169,17 @@ fn encode(rows: &BTreeMap<PathBuf, Row>) -> Result<Vec<u8>, redb::Error> {
     }
     transaction.commit()?;
     drop(database);
-    let mut bytes = std::mem::take(&mut *image.0.lock());
+    let bytes = std::mem::take(&mut *image.0.lock());
+    Ok(sealed(bytes))
+}
+
+/// A database with what makes it an index.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     let hash = blake3::hash(&bytes);
     bytes.extend_from_slice(hash.as_bytes());
-    Ok(bytes)
+    bytes
 }
 
 fn open(image: Image) -> Result<Database, redb::DatabaseError> {

@@ -199,6 +199,39 @@ fn a_generation_or_release_that_failed_is_not_there() {
     }
 }
 
+/// What a killed process has done can be seen before it is durable. Whoever goes on from there
+/// must not outlive it in a power cut.
+#[test]
+fn nothing_is_built_on_what_a_killed_writer_did_not_sync() {
+    let new = release("new", "1", ObjectId::from_bytes([0; 32]));
+    let path = path::release(&new.id).unwrap();
+    let (mut step, mut seen) = (0, 0);
+    loop {
+        step += 1;
+        let disk = old_store();
+        let store = Store::open(disk.clone()).unwrap();
+        disk.crash_at(step);
+        let done = publish_release(&store);
+        let disk = disk.fork();
+        if let Some(new) = record_of(&disk, &path).unwrap() {
+            seen += 1;
+            let store = Store::open(disk.clone()).unwrap();
+            let writer = store.writer().unwrap();
+            store.write_generation(&writer, &generation(2, &[new])).unwrap().publish().unwrap();
+            for (image, loss) in images(&disk) {
+                let store = Store::open(image).unwrap();
+                let report = fsck(&store, &host(), FsckOptions::default(), &|_, _| {}).unwrap();
+                assert_eq!(report.findings, [], "killed at {step}, {loss:?}");
+                assert_eq!(newest(&store), 2);
+            }
+        }
+        if done.is_ok() {
+            break;
+        }
+    }
+    assert!(seen > 2, "it was killed between the name and its sync, too");
+}
+
 #[test]
 fn a_store_is_there_whole_or_not_at_all() {
     let mut step = 0;
