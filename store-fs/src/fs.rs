@@ -32,8 +32,6 @@ use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use resolver::{Catalog, GenerationNumber, View};
 use rustix::io::Errno;
 
@@ -45,6 +43,7 @@ use self::place::Directories;
 use self::snapshot::Snapshot;
 pub use self::whereabouts::Whereabouts;
 use crate::slots::{Full, Slots};
+use crate::sync::{ArcSwap, Mutex};
 use crate::{Disk, Memory, Store, StoreError};
 
 /// How long a kernel may keep an answer: until it is told otherwise. The largest number of seconds

@@ -208,6 +208,7 @@ impl SimDisk {
 
     /// Begins an operation that only looks.
     fn look(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        crate::sync::step();
         let mut state = self.state.lock();
         state.step()?;
         Ok(state)

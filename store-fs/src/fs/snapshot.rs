@@ -6,7 +6,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use resolver::{
     Catalog, Category, ObjectId, Pick, Release, Selection, Selections, Spec, View, VirtualDir, Why,
 };
@@ -14,6 +13,7 @@ use resolver::{
 use super::list::Line;
 use super::place::{Directory, FrozenName, TreeName};
 use super::{EMPTY, FsError, Ino, Shown};
+use crate::sync::Mutex;
 use crate::{Disk, Store};
 
 /// Compiled views of frozen trees that are kept.
