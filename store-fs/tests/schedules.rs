@@ -3,17 +3,13 @@
 //! Built with the feature `shuttle` only; see `docs/TESTING.md`. `DYNFS_TEST_SCHEDULES=<n>` runs so
 //! many of each, `DYNFS_TEST_SEED=<n>` others.
 
-#[path = "schedules/asked.rs"]
-mod asked;
-#[path = "schedules/kernel.rs"]
-mod kernel;
-#[path = "schedules/program.rs"]
-mod program;
-#[path = "schedules/rows.rs"]
-mod rows;
-#[path = "schedules/slots.rs"]
-mod slots;
-#[path = "schedules/views.rs"]
-mod views;
-#[path = "schedules/world.rs"]
-mod world;
+mod schedules {
+    mod asked;
+    mod kernel;
+    mod program;
+    mod rows;
+    mod slots;
+    mod states;
+    mod views;
+    mod world;
+}

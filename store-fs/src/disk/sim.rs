@@ -201,6 +201,11 @@ impl SimDisk {
         files.map(|(path, _)| path.clone()).collect()
     }
 
+    /// Every process that held a lock has been killed. Not an operation.
+    pub fn release_locks(&self) {
+        self.state.lock().locks.clear();
+    }
+
     fn held(&self, path: &Path) -> Locking {
         let (path, state) = (path.to_owned(), Arc::clone(&self.state));
         Locking::Mine(Lock::Sim(SimLock { path, state }))

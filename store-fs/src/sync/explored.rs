@@ -13,7 +13,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner};
@@ -24,8 +24,9 @@ pub use shuttle::sync::mpsc::{Receiver, Sender, channel};
 
 /// Bytes of a task's stack: what a thread of the server needs, and a database in a debug build.
 const STACK_LEN: usize = 1 << 20;
-/// Of so many schedules one is by priorities, which change so often.
-const PRIORITIES_SHARE: usize = 3;
+/// Half of the schedules are by priorities, which change so often: one thread stays behind while
+/// all others go on for long, which never happens by chance at each step.
+const PRIORITIES_SHARE: usize = 2;
 const PRIORITIES_DEPTH: usize = 3;
 
 shuttle::thread_local! {
@@ -38,17 +39,8 @@ pub fn step() {
         return;
     }
     AtomicBool::new(false).load(Ordering::SeqCst);
-    let process = PROCESS.try_with(|process| process.borrow().clone());
-    if process.is_ok_and(|process| process.is_some_and(|process| process.is_dead())) {
-        never();
-    }
-}
-
-/// What happens in a thread of a process that was killed.
-fn never() -> ! {
-    let (_word, nobody) = channel::<()>();
-    loop {
-        nobody.recv().ok();
+    if let Ok(Some(process)) = PROCESS.try_with(|process| process.borrow().clone()) {
+        process.pass();
     }
 }
 
@@ -70,27 +62,69 @@ pub fn spawn(_name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()>
     Ok(())
 }
 
+/// What somebody who waits for a process hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was killed.
+    Killed,
+    /// One of its threads, or of others, has done what it had to do.
+    Done,
+}
+
 /// Threads that are killed together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Process {
-    dead: Arc<std::sync::atomic::AtomicBool>,
+    /// Steps until it is killed.
+    left: Arc<AtomicI64>,
+    ending: Sender<Ending>,
 }
 
 impl Process {
+    /// A process that is killed at its step of this number, and then says so.
+    #[must_use]
+    pub fn doomed(steps: u32, ending: Sender<Ending>) -> Self {
+        Self { left: Arc::new(AtomicI64::new(steps.into())), ending }
+    }
+
     /// Starts a thread of this process.
     pub fn spawn(&self, run: impl FnOnce() + Send + 'static) {
         start(Some(self.clone()), run);
     }
 
-    /// No thread of it gets beyond its next step.
+    /// It is not killed any more, unless it has been.
+    pub fn spare(&self) {
+        if !self.is_dead() {
+            self.left.store(i64::MAX, Ordering::SeqCst);
+        }
+    }
+
+    /// Kills it now.
     pub fn kill(&self) {
-        self.dead.store(true, Ordering::SeqCst);
+        self.left.store(0, Ordering::SeqCst);
     }
 
     /// Whether it was killed.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::SeqCst)
+        self.left.load(Ordering::SeqCst) <= 0
+    }
+
+    /// Takes a step of its life; in a process that was killed, nothing ever happens again.
+    fn pass(&self) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.ending.send(Ending::Killed).ok();
+        }
+        if self.is_dead() {
+            self.rest();
+        }
+    }
+
+    /// What happens in a thread of a process that was killed.
+    pub fn rest(&self) -> ! {
+        let (_word, nobody) = channel::<()>();
+        loop {
+            nobody.recv().ok();
+        }
     }
 }
 

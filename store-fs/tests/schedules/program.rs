@@ -34,28 +34,24 @@ pub(crate) struct Truth {
 }
 
 impl Truth {
-    /// Asks every state.
-    pub(crate) fn of(store: &Arc<Store<SimDisk>>, states: &[Shown]) -> Self {
-        let mut truth = Self::default();
-        for shown in states {
-            let memory = Arc::new(Memory::create().expect("memory"));
-            let fs = DynFs::new(Arc::clone(store), memory, shown.clone());
-            let walk = |path: &str| {
-                path.split('/').filter(|name| !name.is_empty()).try_fold(Ino::ROOT, |at, name| {
-                    Answers::lookup(&fs, at, name).ok().flatten().map(|entry| entry.attr.ino)
-                })
-            };
-            let seen = |path| walk(path).map_or(Seen::Missing, |ino| see(&fs, ino));
-            truth.paths.push(PATHS.map(|path| (path, seen(path))).into());
-            let list = |path| {
-                let dir = walk(path)?;
-                let lines = fs.list(dir).ok()?.into_iter();
-                let lines = lines.map(|(name, ino, _)| (name, see(&fs, ino))).collect();
-                Some((path, (lines, fs.attr(dir).ok()?.nlink)))
-            };
-            truth.lists.push(DIRECTORIES.into_iter().filter_map(list).collect());
-        }
-        truth
+    /// Asks one more state.
+    pub(crate) fn ask(&mut self, store: &Arc<Store<SimDisk>>, shown: &Shown) {
+        let memory = Arc::new(Memory::create().expect("memory"));
+        let fs = DynFs::new(Arc::clone(store), memory, shown.clone());
+        let walk = |path: &str| {
+            path.split('/').filter(|name| !name.is_empty()).try_fold(Ino::ROOT, |at, name| {
+                Answers::lookup(&fs, at, name).ok().flatten().map(|entry| entry.attr.ino)
+            })
+        };
+        let seen = |path| walk(path).map_or(Seen::Missing, |ino| see(&fs, ino));
+        self.paths.push(PATHS.map(|path| (path, seen(path))).into());
+        let list = |path| {
+            let dir = walk(path)?;
+            let lines = fs.list(dir).ok()?.into_iter();
+            let lines = lines.map(|(name, ino, _)| (name, see(&fs, ino))).collect();
+            Some((path, (lines, fs.attr(dir).ok()?.nlink)))
+        };
+        self.lists.push(DIRECTORIES.into_iter().filter_map(list).collect());
     }
 }
 
@@ -121,6 +117,10 @@ impl Program<'_> {
                 return None;
             }
         };
+        // Where no name leads any more, an answer is as good as none: nobody gets there again.
+        if self.was_gone(parent, announced) {
+            return ino;
+        }
         let allowed: Vec<&Seen> = states.map(|state| &self.truth.paths[state][path]).collect();
         assert!(allowed.contains(&&seen), "{path} was {seen:?}, cached: {was_cached}: {allowed:?}");
         ino
@@ -129,44 +129,47 @@ impl Program<'_> {
     /// An error is right only where the directory was not there in some state since.
     fn is_gone(&self, dir: &str, since: usize, error: &FsError) {
         assert!(matches!(error, FsError::UnknownInode(_)), "{dir}: {error}");
-        let mut states = self.range(since);
-        let gone = states.any(|state| self.truth.paths[state].get(dir) == Some(&Seen::Missing));
-        assert!(gone, "{dir} was there all the time: {error}");
+        assert!(self.was_gone(dir, since), "{dir} was there all the time: {error}");
+    }
+
+    fn was_gone(&self, dir: &str, since: usize) -> bool {
+        self.range(since).any(|state| self.truth.paths[state].get(dir) == Some(&Seen::Missing))
     }
 
     /// Lists a directory, or asks for its attributes.
     fn look(&self, path: &str, list: bool) {
         let Some(dir) = self.walk(path) else { return };
         let since = self.progress.announced();
-        let lists = |states: RangeInclusive<usize>| {
-            states.filter_map(|state| self.truth.lists[state].get(path)).collect::<Vec<_>>()
-        };
-        if list {
-            match self.kernel.list(self.fs, dir) {
-                Ok((lines, was_cached)) => {
-                    let see = |(name, ino)| (name, see(self.oracle, ino));
-                    let lines: BTreeMap<String, Seen> = lines.into_iter().map(see).collect();
-                    let same = |known: &BTreeMap<String, Seen>| match was_cached {
+        let looked = match list {
+            true => self.kernel.list(self.fs, dir).map(|(lines, was_cached)| {
+                let see = |(name, ino)| (name, see(self.oracle, ino));
+                let lines: BTreeMap<String, Seen> = lines.into_iter().map(see).collect();
+                self.is_of_one(path, since, &format!("lists {lines:?}"), |(known, _)| {
+                    match was_cached {
                         true => known.keys().eq(lines.keys()),
                         false => *known == lines,
-                    };
-                    let allowed = lists(self.range(since));
-                    let is_one = allowed.iter().any(|(known, _)| same(known));
-                    assert!(is_one, "{path:?} listed {lines:?}: {allowed:?}");
-                }
-                Err(error) => self.is_gone(path, since, &error),
-            }
+                    }
+                });
+            }),
+            false => self.kernel.attr(self.fs, dir).map(|attr| {
+                assert_eq!(attr.kind, Kind::Dir);
+                let has = format!("has {} links", attr.nlink);
+                self.is_of_one(path, since, &has, |(_, links)| *links == attr.nlink);
+            }),
+        };
+        if let Err(error) = looked {
+            self.is_gone(path, since, &error);
+        }
+    }
+
+    /// What was seen of a directory is right in some state, unless no name leads there any more.
+    fn is_of_one(&self, path: &str, since: usize, seen: &str, same: impl Fn(&Listed) -> bool) {
+        if self.was_gone(path, since) {
             return;
         }
-        match self.kernel.attr(self.fs, dir) {
-            Ok(attr) => {
-                assert_eq!(attr.kind, Kind::Dir);
-                let allowed = lists(self.range(since));
-                let is_one = allowed.iter().any(|(_, links)| *links == attr.nlink);
-                assert!(is_one, "{path:?} has {} links: {allowed:?}", attr.nlink);
-            }
-            Err(error) => self.is_gone(path, since, &error),
-        }
+        let states = self.range(since).filter_map(|state| self.truth.lists[state].get(path));
+        let allowed: Vec<&Listed> = states.collect();
+        assert!(allowed.iter().any(|listed| same(listed)), "{path:?} {seen}: {allowed:?}");
     }
 
     /// Asks anything.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
-use store_fs::sync::explored::Process;
+use store_fs::sync::channel;
+use store_fs::sync::explored::{Ending, Process};
 use store_fs::{InFlight, Memory, Operation};
 
 use super::asked::check;
 
-const KILL_WITHIN: u32 = 80;
+/// Steps of the process that is killed; it takes fewer in about half of the schedules.
+const STEPS_MAX: u32 = 160;
 
 fn map(memory: &Memory) -> Arc<Memory> {
     Arc::new(Memory::map(memory.try_clone_file().expect("a file")).expect("mapped"))
@@ -24,9 +26,10 @@ fn request(number: u64) -> InFlight {
 /// The keeper reads rows that threads write and clear; never half of one and half of another.
 fn rows() {
     let memory = Arc::new(Memory::create().expect("memory"));
-    let server = Process::default();
+    let (ending, endings) = channel();
+    let server = Process::doomed(thread_rng().gen_range(1..STEPS_MAX), ending.clone());
     for thread in 0..2 {
-        let memory = map(&memory);
+        let (memory, ending) = (map(&memory), ending.clone());
         server.spawn(move || {
             for round in 1..3 {
                 let number = 10 * thread + round;
@@ -34,6 +37,7 @@ fn rows() {
                 let row = usize::try_from(thread).expect("small");
                 drop(memory.in_flight(row, 1, request(number), name.as_bytes()));
             }
+            ending.send(Ending::Done).ok();
         });
     }
     let check = |memory: &Memory| {
@@ -46,8 +50,8 @@ fn rows() {
         let memory = map(&memory);
         move || check(&memory)
     });
-    for _ in 0..thread_rng().gen_range(0..KILL_WITHIN) {
-        thread::yield_now();
+    if endings.recv() == Ok(Ending::Done) {
+        endings.recv().ok();
     }
     server.kill();
     keeper.join().expect("the keeper reads on");
@@ -58,7 +62,8 @@ fn rows() {
 /// Names are promised by call: all of a call are there, or none, whenever the process dies.
 fn promises() {
     let memory = Arc::new(Memory::create().expect("memory"));
-    let server = Process::default();
+    let (ending, endings) = channel();
+    let server = Process::doomed(thread_rng().gen_range(1..STEPS_MAX), ending.clone());
     let names = |call: usize| [format!("lib/a long name@{call}"), format!(".objects/{call}")];
     server.spawn({
         let memory = map(&memory);
@@ -68,6 +73,7 @@ fn promises() {
             }
             memory.keep_promises();
             memory.promise(&names(3)).expect("there is room");
+            ending.send(Ending::Done).ok();
         }
     });
     let is_whole = |memory: &Memory| {
@@ -76,9 +82,7 @@ fn promises() {
         let wholes = [calls(0..0), calls(0..1), calls(0..2), calls(0..3), calls(3..4)];
         assert!(wholes.contains(&found), "half a promise: {found:?}");
     };
-    for _ in 0..thread_rng().gen_range(0..KILL_WITHIN) {
-        thread::yield_now();
-    }
+    endings.recv().ok();
     server.kill();
     // Only a successor reads them, and it takes them over and goes on.
     let successor = map(&memory);

@@ -9,7 +9,8 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use store_fs::Memory;
 use store_fs::slots::{Key, Share, Slot, Slots};
-use store_fs::sync::explored::Process;
+use store_fs::sync::channel;
+use store_fs::sync::explored::{Ending, Process};
 
 use super::asked::check;
 
@@ -17,8 +18,8 @@ use super::asked::check;
 const THREADS: usize = 3;
 /// Rows that each of them looks for.
 const WANTED: usize = 4;
-/// Steps that go by at most before the kill: about as many as the threads take in all.
-const KILL_WITHIN: u32 = 120;
+/// Steps of the process that is killed; it takes fewer in about half of the schedules.
+const STEPS_MAX: u32 = 500;
 
 /// Rows that threads look for; some refer to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,14 +101,16 @@ fn once() {
     let memory = Arc::new(Memory::create().expect("memory"));
     let map = || Arc::new(Memory::map(memory.try_clone_file().expect("a file")).expect("mapped"));
     let given = Given::default();
-    let server = Process::default();
+    let (ending, endings) = channel();
+    let server = Process::doomed(thread_rng().gen_range(1..STEPS_MAX), ending.clone());
     let slots = Slots::new(map());
     for _ in 0..THREADS {
-        let (slots, given) = (slots.clone(), Arc::clone(&given));
+        let (slots, given, ending) = (slots.clone(), Arc::clone(&given), ending.clone());
         server.spawn(move || {
             for _ in 0..WANTED {
                 intern(&slots, ALL[thread_rng().gen_range(0..ALL.len())], &given);
             }
+            ending.send(Ending::Done).ok();
         });
     }
     let keeper = thread::spawn({
@@ -117,8 +120,10 @@ fn once() {
             assert!(before <= check_rows(&slots), "nothing is taken back");
         }
     });
-    for _ in 0..thread_rng().gen_range(0..KILL_WITHIN) {
-        thread::yield_now();
+    for _ in 0..THREADS {
+        if endings.recv() == Ok(Ending::Killed) {
+            break;
+        }
     }
     server.kill();
     keeper.join().expect("the keeper reads on");

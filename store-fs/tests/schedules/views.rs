@@ -12,7 +12,7 @@ use store_fs::{DynFs, Memory, SimDisk};
 use super::asked::check;
 use super::kernel::Caching;
 use super::program::{Program, Progress, Truth};
-use super::world::World;
+use super::states::World;
 
 const READERS: usize = 2;
 const QUESTIONS: usize = 3;
@@ -21,7 +21,8 @@ const STATES: usize = 3;
 
 static WORLD: LazyLock<(World, Truth)> = LazyLock::new(|| {
     let world = World::new();
-    let truth = Truth::of(&world.store, &world.states);
+    let mut truth = Truth::default();
+    world.states.iter().for_each(|shown| truth.ask(&world.store, shown));
     (world, truth)
 });
 
