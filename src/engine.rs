@@ -17,13 +17,12 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use resolver::catalog::CatalogError;
 use resolver::{
     Action, Arch, Cause, Generation, GenerationNumber, Refusal, Release, ReleaseId, RequestId,
     Selections, Timestamp, View,
 };
+use store_fs::sync::{ArcSwap, Mutex};
 use store_fs::{Disk, Shown, Store, StoreError, Writer};
 
 use crate::protocol::{Done, Edit, Switched, swaps};

@@ -30,13 +30,13 @@ use std::time::Duration;
 use resolver::{Generation, GenerationNumber, View};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store_fs::fuse::Session;
-use store_fs::{DynFs, Ino, Memory, Operation, OsDisk, Shown, Store, StoreError};
+use store_fs::{Disk, DynFs, Ino, Memory, Operation, OsDisk, Shown, Store, StoreError, Writer};
 
 use self::announcer::{Announcer, Mounted};
 use self::guardian::{Guardian, Line};
 use crate::agreed::Agreed;
 use crate::control::{self, Control, Live, Opening, Reexec, WhoHolds};
-use crate::engine::{Engine, EngineError};
+use crate::engine::Engine;
 use crate::keeper::words_of;
 use crate::log::Log;
 use crate::mount::claim;
@@ -159,14 +159,16 @@ fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
             fault::pause("server");
             newest(&store, memory.announced())?
         }
-        Beginning::InWaiting => match wait(&store, &memory, &line)? {
-            Some(newest) => {
-                start_beat(&memory)?;
-                newest
+        Beginning::InWaiting => {
+            match wait(&store, &memory, |found| may_go(&store, found, &line))? {
+                Some(newest) => {
+                    start_beat(&memory)?;
+                    newest
+                }
+                // Another server goes on, and this one was never needed.
+                None => return Ok(()),
             }
-            // Another server goes on, and this one was never needed.
-            None => return Ok(()),
-        },
+        }
     };
     let restarts = memory.restarts();
     tracing::info!(restarts, "takes over {}", mountpoint.display());
@@ -208,20 +210,25 @@ fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gets ready, and waits for the keeper's word; nothing when it never comes.
-fn wait(
-    store: &Arc<Store<OsDisk>>,
-    memory: &Memory,
-    line: &Line,
-) -> Result<Option<Newest>, Failure> {
-    let before = memory.changes();
-    let found = newest(store, memory.announced())?;
+/// Proves what would be served, and waits for the keeper's word; `false` when it never comes.
+fn may_go(store: &Arc<Store<OsDisk>>, found: &Newest, line: &Line) -> Result<bool, Failure> {
     if found.1.is_none() {
         let names = standby::prove(store, &found.0)?;
         tracing::info!(names, "a standby is ready");
     }
     line.say(b"S");
-    if !standby::wait_for_go(&line.socket())? {
+    Ok(standby::wait_for_go(&line.socket())?)
+}
+
+/// Gets ready, and waits until it may go; nothing when it never may.
+fn wait<D: Disk>(
+    store: &Store<D>,
+    memory: &Memory,
+    may_go: impl FnOnce(&Newest) -> Result<bool, Failure>,
+) -> Result<Option<Newest>, Failure> {
+    let before = memory.changes();
+    let found = newest(store, memory.announced())?;
+    if !may_go(&found)? {
         return Ok(None);
     }
     // The one that served may have gone on since.
@@ -363,18 +370,7 @@ impl Commands {
             StoreError::Locked { .. } => Unopened::Locked(error),
             error => Unopened::Failed(error.into()),
         })?;
-        let show = Box::new(Arc::clone(&self.mounted));
-        let store = Arc::clone(&self.store);
-        let failed = |error: EngineError| Unopened::Failed(error.into());
-        Ok(Arc::new(if self.mounted.is_withheld() {
-            // Only `restore` can go on from here, and it tells the kernel everything.
-            Engine::open_over_damage(store, writer, show, host::arch()).map_err(failed)?
-        } else {
-            let engine = Engine::open(store, writer, show, host::arch()).map_err(failed)?;
-            let told = self.mounted.catch_up(&self.store, engine.shown());
-            told.map_err(|error| Unopened::Failed(error.into()))?;
-            engine
-        }))
+        begin(&self.store, writer, &self.mounted).map(Arc::new).map_err(Unopened::Failed)
     }
 
     /// Waits a little; whether the mount is gone.
@@ -382,6 +378,22 @@ impl Commands {
         let mut fds = [PollFd::new(&self.stop, PollFlags::IN)];
         poll(&mut fds, Some(&pause)).is_ok_and(|ready| ready > 0)
     }
+}
+
+/// Opens the engine, and tells the kernel what it has missed.
+fn begin<D: Disk>(
+    store: &Arc<Store<D>>,
+    writer: Writer,
+    mounted: &Arc<Mounted<D>>,
+) -> Result<Engine<D>, Failure> {
+    let show = Box::new(Arc::clone(mounted));
+    if mounted.is_withheld() {
+        // Only `restore` can go on from here, and it tells the kernel everything.
+        return Ok(Engine::open_over_damage(Arc::clone(store), writer, show, host::arch())?);
+    }
+    let engine = Engine::open(Arc::clone(store), writer, show, host::arch())?;
+    mounted.catch_up(store, engine.shown())?;
+    Ok(engine)
 }
 
 /// Why there is no engine yet.
@@ -397,7 +409,7 @@ type Newest = (Shown, Option<String>);
 /// What a store shows before anything is changed: its newest generation. When it cannot be read
 /// and the kernel was told of generations before, programs are running: then everything else is
 /// shown, with the reason.
-fn newest(store: &Store<OsDisk>, announced: GenerationNumber) -> Result<Newest, Failure> {
+fn newest<D: Disk>(store: &Store<D>, announced: GenerationNumber) -> Result<Newest, Failure> {
     let (catalog, damaged) = store.catalog_from_files(host::arch())?;
     for error in damaged {
         tracing::error!("{}", words_of(&error));

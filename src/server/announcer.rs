@@ -2,17 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::Ordering;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use resolver::{GenerationNumber, View};
 use store_fs::fs::announce;
-use store_fs::fuse::FuseKernel;
-use store_fs::{Announcement, Disk, DynFs, Memory, Shown, Store, StoreError};
+use store_fs::sync::{AtomicBool, Receiver, Sender, channel, spawn};
+use store_fs::{Announcement, Disk, DynFs, Kernel, Memory, Shown, Store, StoreError};
 
 use super::guardian::Line;
 use crate::engine::Show;
+
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 
 /// One thing to tell, and where to say that it was told.
 type Order = (Announcement, Sender<io::Result<()>>);
@@ -25,23 +26,22 @@ pub(super) struct Announcer {
 }
 
 impl Announcer {
-    pub(super) fn start(kernel: FuseKernel, line: Arc<Line>) -> io::Result<Self> {
-        let (orders, waiting) = unbounded();
-        let run = move || run(&kernel, &line, &waiting);
-        thread::Builder::new().name("announcer".into()).spawn(run)?;
+    pub(super) fn start(kernel: impl Kernel + Send + 'static, line: Arc<Line>) -> io::Result<Self> {
+        let (orders, waiting) = channel();
+        spawn("announcer", move || run(&kernel, &line, &waiting))?;
         Ok(Self { orders })
     }
 
     /// Returns when the kernel has been told.
     fn tell(&self, announcement: Announcement) -> io::Result<()> {
-        let (told, answer) = bounded(1);
+        let (told, answer) = channel();
         let gone = || io::Error::other("the announcing thread has ended");
         self.orders.send((announcement, told)).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
 
-fn run(kernel: &FuseKernel, line: &Line, waiting: &Receiver<Order>) {
+fn run(kernel: &dyn Kernel, line: &Line, waiting: &Receiver<Order>) {
     for (announcement, told) in waiting {
         // Killed in here, this process looks alive to everybody who does not look closely.
         line.say(b"A");
@@ -56,7 +56,7 @@ fn run(kernel: &FuseKernel, line: &Line, waiting: &Receiver<Order>) {
     }
 }
 
-fn tell(kernel: &FuseKernel, announcement: &Announcement) -> io::Result<()> {
+fn tell(kernel: &dyn Kernel, announcement: &Announcement) -> io::Result<()> {
     #[cfg(debug_assertions)]
     super::fault::deaf()?;
     announce(kernel, announcement)

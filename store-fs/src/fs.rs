@@ -32,8 +32,6 @@ use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use resolver::{Catalog, GenerationNumber, View};
 use rustix::io::Errno;
 
@@ -45,6 +43,7 @@ use self::place::Directories;
 use self::snapshot::Snapshot;
 pub use self::whereabouts::Whereabouts;
 use crate::slots::{Full, Slots};
+use crate::sync::{ArcSwap, Mutex};
 use crate::{Disk, Memory, Store, StoreError};
 
 /// How long a kernel may keep an answer: until it is told otherwise. The largest number of seconds
@@ -71,6 +70,9 @@ impl Ino {
         ((self.0 >> 32) as u32, (self.0 & 0xffff_ffff) as u32)
     }
 }
+
+/// A name that nothing has, here or in any state.
+const NO_NAME: &[u8] = b".nothing";
 
 /// The three kinds of node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,11 +162,16 @@ impl Shown {
 /// The state before the first generation.
 pub(crate) const EMPTY: GenerationNumber = GenerationNumber(0);
 
-/// What the kernel must be told after a change, in this order: entries, then lists.
+/// What the kernel must be told after a change, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announcement {
     /// Names that answer differently.
     pub entries: Vec<(Ino, Vec<u8>)>,
+    /// Directories in which nothing must be on its way any more that was answered before the
+    /// change: those whose list changed, and those that hold them. Forgetting a name waits for what
+    /// runs in its directory, forgetting a list waits for nothing; a list that came later, or the
+    /// links of a directory that the kernel gets to know just then, would stay.
+    pub waits: Vec<Ino>,
     /// Virtual directories whose list changed.
     pub lists: Vec<Ino>,
 }
@@ -177,6 +184,15 @@ pub trait Kernel {
     ///
     /// The kernel's.
     fn drop_entry(&self, parent: Ino, name: &[u8]) -> io::Result<()>;
+
+    /// Returns when every question has ended that was asked in a directory.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    fn wait_for(&self, dir: Ino) -> io::Result<()> {
+        self.drop_entry(dir, NO_NAME)
+    }
 
     /// Forgets the cached listing of a directory.
     ///

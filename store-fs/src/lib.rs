@@ -19,6 +19,7 @@ pub mod object;
 pub mod release_file;
 pub mod slots;
 pub mod store;
+pub mod sync;
 #[expect(
     unsafe_code,
     reason = "maps the memory file, replaces a descriptor; the one place that must"

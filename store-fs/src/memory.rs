@@ -36,9 +36,8 @@ pub(crate) mod text;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use parking_lot::{Mutex, MutexGuard};
 use resolver::GenerationNumber;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::time::ClockId;
@@ -46,6 +45,7 @@ use rustix::time::ClockId;
 pub use self::in_flight::{IN_FLIGHT_ROWS, InFlight, InFlightGuard, InFlightRow, Operation};
 pub use self::suspects::{Blame, Suspicion};
 use self::text::{load_text, same_text, store_text, words_of};
+use crate::sync::{Mutex, MutexGuard, Word};
 use crate::sys::{Mapping, WORD_LEN};
 
 /// `dynfsmem`, read as a little-endian word.
@@ -280,7 +280,7 @@ impl Memory {
         fits.then(|| load_text(&self.words()[NEGOTIATED..], len))
     }
 
-    pub(crate) fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[Word] {
         self.mapping.words()
     }
 

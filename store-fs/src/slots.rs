@@ -21,7 +21,7 @@
 //! Readers take no lock. Every value is checked, since the file is shared with other processes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use resolver::ObjectId;
 use resolver::hash::HASH_LEN;
@@ -29,6 +29,7 @@ use resolver::hash::HASH_LEN;
 use crate::Memory;
 use crate::memory::text::{load_text, pack, same_text, store_text, words_of};
 use crate::memory::{HEAP_LEN, TABLE_BASE, TABLE_LEN};
+use crate::sync::Word;
 
 /// Rows of the table, for the life of a mount.
 pub const SLOTS_MAX: usize = 1 << 21;
@@ -307,7 +308,7 @@ impl Slots {
         older.then_some(row)
     }
 
-    fn text(&self, row: RawRow) -> Option<&[AtomicU64]> {
+    fn text(&self, row: RawRow) -> Option<&[Word]> {
         let first = usize::try_from(row.b).ok()?;
         self.heap().get(first..first.checked_add(words_of(row.len))?)
     }
@@ -331,18 +332,18 @@ impl Slots {
         usize::try_from(len).map_or(limit, |len| len.min(limit))
     }
 
-    fn row_words(&self, slot: u32) -> &[AtomicU64] {
+    fn row_words(&self, slot: u32) -> &[Word] {
         let first = TABLE_BASE + slot as usize * 2;
         &self.memory.words()[first..first + 2]
     }
 
-    fn buckets(&self) -> &[AtomicU64] {
+    fn buckets(&self) -> &[Word] {
         let geometry = self.memory.geometry();
         let first = TABLE_BASE + geometry.slots * 2;
         &self.memory.words()[first..first + geometry.buckets]
     }
 
-    fn heap(&self) -> &[AtomicU64] {
+    fn heap(&self) -> &[Word] {
         let geometry = self.memory.geometry();
         let first = TABLE_BASE + geometry.slots * 2 + geometry.buckets;
         &self.memory.words()[first..first + geometry.heap]

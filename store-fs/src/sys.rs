@@ -8,10 +8,11 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::atomic::AtomicU64;
 
 use rustix::fs::SealFlags;
 use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::sync::Word;
 
 /// Bytes of a word.
 pub(crate) const WORD_LEN: usize = 8;
@@ -19,14 +20,14 @@ pub(crate) const WORD_LEN: usize = 8;
 /// A memory file, mapped shared and writable until dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    base: NonNull<AtomicU64>,
+    base: NonNull<Word>,
     words: usize,
 }
 
 // SAFETY: the mapping is reached only as a slice of atomics, which any thread may use, and the
 // value owns the mapping, so it may be unmapped from any thread.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; `words` hands out nothing but `&[AtomicU64]`.
+// SAFETY: as above; `words` hands out nothing but `&[Word]`.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -60,7 +61,7 @@ impl Mapping {
     }
 
     /// Every word of the file.
-    pub(crate) fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[Word] {
         // SAFETY: `base` is page aligned and valid for `words` words as long as `self` lives: the
         // seals, checked before mapping, keep the file from shrinking below it. All bit patterns
         // are valid words, and all accesses here and in other processes are atomic.

@@ -246,6 +246,14 @@ impl SimDisk {
         files.map(|(path, _)| path.clone()).collect()
     }
 
+    /// Every process that held a lock has been killed. Not an operation.
+    pub fn release_locks(&self) {
+        let mut state = self.state.lock();
+        let locks = std::mem::take(&mut state.locks);
+        let alone = locks.into_iter().filter(|(_, holders)| matches!(holders, Holders::Alone));
+        state.abandoned.extend(alone.map(|(path, _)| path));
+    }
+
     fn held(&self, path: &Path, was_abandoned: bool) -> Locking {
         let (path, state) = (path.to_owned(), Arc::clone(&self.state));
         Locking::Mine(Lock::Sim(SimLock { path, state, was_abandoned, is_abandoned: false }))
@@ -253,6 +261,7 @@ impl SimDisk {
 
     /// Begins an operation that only looks.
     fn look(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        crate::sync::step();
         let mut state = self.state.lock();
         state.step()?;
         Ok(state)

@@ -47,6 +47,9 @@ pub fn announce(kernel: &dyn Kernel, announcement: &Announcement) -> io::Result<
     for (parent, name) in &announcement.entries {
         told = told.and(kernel.drop_entry(*parent, name));
     }
+    for dir in &announcement.waits {
+        told = told.and(kernel.wait_for(*dir));
+    }
     for dir in &announcement.lists {
         told = told.and(kernel.drop_list(*dir));
     }
@@ -88,6 +91,7 @@ mod tests {
     fn announcement() -> Announcement {
         Announcement {
             entries: vec![(Ino(5), b"fails".to_vec()), (Ino(5), b"xz".to_vec())],
+            waits: vec![Ino(6)],
             lists: vec![Ino(7)],
         }
     }
@@ -96,7 +100,7 @@ mod tests {
     fn everything_is_told_in_order_whatever_fails() {
         let kernel = Noting::default();
         assert!(announce(&kernel, &announcement()).is_err());
-        assert_eq!(*kernel.told.lock().unwrap(), ["5 fails", "5 xz", "list 7"]);
+        assert_eq!(*kernel.told.lock().unwrap(), ["5 fails", "5 xz", "6 .nothing", "list 7"]);
         let nothing = Announcement::default();
         announce(&kernel, &nothing).unwrap();
     }

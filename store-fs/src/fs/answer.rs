@@ -82,16 +82,36 @@ impl<D: Disk> DynFs<D> {
         }
         match self.node(parent)? {
             NodeAt::Directory(directory) => {
-                let snapshot = self.snapshot.load();
                 let Ok(text) = std::str::from_utf8(name) else { return Ok(None) };
-                let Some(answer) = self.answer(&snapshot, directory, text)? else {
-                    return Ok(None);
-                };
-                let (_, found) = self.found(directory, name, &answer)?;
-                self.found_attr(&snapshot, &found).map(entry).map(Some)
+                let (_, answer) = self.of_one_state(|snapshot| {
+                    let Some(answer) = self.answer(snapshot, directory, text)? else {
+                        return Ok(None);
+                    };
+                    let (_, found) = self.found(directory, name, &answer)?;
+                    self.found_attr(snapshot, &found).map(entry).map(Some)
+                })?;
+                Ok(answer)
             }
             NodeAt::Inside(inside) => self.lookup_inside(&inside, name),
             NodeAt::Link { .. } | NodeAt::File { .. } => Err(FsError::NotDirectory(parent)),
+        }
+    }
+
+    /// An answer, and the state that it is of: one that was still shown when every name in it had
+    /// its slot. Whoever shows the next state looks among the slots for names that it must tell the
+    /// kernel, and a name that came there later, with an answer from before, would not be told.
+    pub(super) fn of_one_state<T>(
+        &self,
+        answer: impl Fn(&Snapshot) -> Result<T, FsError>,
+    ) -> Result<(Arc<Snapshot>, T), FsError> {
+        let mut snapshot = self.snapshot.load_full();
+        loop {
+            let answer = answer(&snapshot)?;
+            let now = self.snapshot.load_full();
+            if Arc::ptr_eq(&now, &snapshot) {
+                return Ok((snapshot, answer));
+            }
+            snapshot = now;
         }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use resolver::{ObjectId, Target, VirtualDir};
 
 use super::place::{Directory, Role, TreeName};
@@ -11,6 +10,7 @@ use super::snapshot::Snapshot;
 use super::{Attr, DynFs, Entry, FOR_EVER, FsError, Ino, Kind, Statistics};
 use crate::object::ROOT_ENTRY;
 use crate::slots::{Key, Share, Slot};
+use crate::sync::Mutex;
 use crate::{Disk, Node, Tree};
 
 /// `st_size` of every directory: a constant, since a view has none.

@@ -37,7 +37,7 @@ impl<D: Disk> DynFs<D> {
         announcement.entries.dedup();
         announcement.lists.sort();
         announcement.lists.dedup();
-        announcement
+        announcement.waiting(&self.slots)
     }
 }
 

@@ -23,7 +23,7 @@ use super::snapshot::{Known, Snapshot};
 use super::{Announcement, DynFs, Ino, Shown};
 use crate::Disk;
 use crate::object::ROOT_ENTRY;
-use crate::slots::{Key, ROOT_PLACE};
+use crate::slots::{Key, ROOT_PLACE, Slots};
 
 /// Changed packages whose objects are looked at before they are shown.
 const LOOK_AHEAD_MAX: usize = 256;
@@ -113,11 +113,24 @@ impl Telling {
     }
 
     /// Younger directories, and so deeper ones, come first.
-    fn finish(self) -> Announcement {
-        Announcement {
-            entries: self.entries.into_iter().map(|(Reverse(ino), name)| (ino, name)).collect(),
-            lists: self.lists.into_iter().map(|Reverse(ino)| ino).collect(),
+    fn finish(self, slots: &Slots) -> Announcement {
+        let entries = self.entries.into_iter().map(|(Reverse(ino), name)| (ino, name)).collect();
+        let lists = self.lists.into_iter().map(|Reverse(ino)| ino).collect();
+        Announcement { entries, waits: Vec::new(), lists }.waiting(slots)
+    }
+}
+
+impl Announcement {
+    /// The same, with the directories to wait for; telling a name waits already.
+    pub(super) fn waiting(mut self, slots: &Slots) -> Self {
+        let holds = |dir: &Ino| slots.place(dir.parts().0).map(|(slot, _)| slot);
+        let holders = self.lists.iter().filter_map(holds).map(|slot| Ino::new(slot, ROOT_ENTRY));
+        let mut waits: BTreeSet<Ino> = self.lists.iter().copied().chain(holders).collect();
+        for (dir, _) in &self.entries {
+            waits.remove(dir);
         }
+        self.waits = waits.into_iter().rev().collect();
+        self
     }
 }
 
@@ -133,7 +146,7 @@ impl<D: Disk> DynFs<D> {
         // Only now: a directory that was first looked at a moment ago may be cached as it was.
         let mut telling = Telling::default();
         self.tell_changes(&old, &next, &changed, &mut telling);
-        telling.finish()
+        telling.finish(&self.slots)
     }
 
     /// What a kernel that was last told of `old` must be told now, and of `promised` names.
@@ -147,7 +160,7 @@ impl<D: Disk> DynFs<D> {
         for name in promised {
             self.tell_promised(name, &mut telling);
         }
-        telling.finish()
+        telling.finish(&self.slots)
     }
 
     /// Reads the objects that are about to be shown, so that no lookup waits for the disk.

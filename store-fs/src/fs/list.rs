@@ -69,8 +69,7 @@ impl<D: Disk> DynFs<D> {
         plus: bool,
         add: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Result<(), FsError> {
-        let snapshot = self.snapshot.load();
-        let lines = self.lines(&snapshot, directory)?;
+        let (snapshot, lines) = self.of_one_state(|snapshot| self.lines(snapshot, directory))?;
         let (here, up) = (directory.slot, directory.parent);
         if dots(Ino::new(here, ROOT_ENTRY), Ino::new(up, ROOT_ENTRY), offset, add) {
             return Ok(());

@@ -6,7 +6,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use resolver::{
     Catalog, Category, ObjectId, Pick, Release, Selection, Selections, Spec, View, VirtualDir, Why,
 };
@@ -14,7 +13,8 @@ use resolver::{
 use super::list::Line;
 use super::place::{Directory, FrozenName, TreeName};
 use super::{EMPTY, FsError, Ino, Shown};
-use crate::{Disk, Store};
+use crate::sync::Mutex;
+use crate::{Disk, Store, StoreError};
 
 /// Compiled views of frozen trees that are kept.
 const FROZEN_VIEWS_MAX: usize = 64;
@@ -156,13 +156,18 @@ impl Snapshot {
         name: &FrozenName,
     ) -> Result<Arc<View>, FsError> {
         // Also for a view that is kept: a tree that vanished is stale, not half alive.
-        let put_in = self.put_in(name).ok_or(FsError::UnknownInode(Ino::new(name.slot, 1)))?;
+        let gone = || FsError::UnknownInode(Ino::new(name.slot, 1));
+        let put_in = self.put_in(name).ok_or_else(gone)?;
         if let Some(view) = self.frozen.get(name.slot) {
             return Ok(view);
         }
         let mut selections = match name.number {
             EMPTY => Selections::default(),
-            number => store.generation(number)?.system,
+            number => match store.generation(number) {
+                // Garbage collection takes it away, and what is shown will say so in a moment.
+                Err(StoreError::NoGeneration { .. }) => return Err(gone()),
+                other => other?.system,
+            },
         };
         for release in put_in {
             let spec = Spec {

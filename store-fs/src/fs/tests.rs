@@ -456,6 +456,7 @@ fn what_is_told_is_what_differs_and_could_be_known() {
         told,
         Announcement {
             entries: vec![(generations, b"3".to_vec()), (lib, b"xz".to_vec())],
+            waits: vec![Ino::ROOT],
             lists: vec![generations],
         }
     );

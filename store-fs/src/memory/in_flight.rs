@@ -11,10 +11,11 @@
 //! The words behind an odd sequence are complete. A killed server leaves its rows odd; they are
 //! what the keeper reads then. Nothing here decides what an old row means.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use super::text::{load_text, store_text, words_of};
 use super::{IN_FLIGHT_BASE, Memory};
+use crate::sync::Word;
 
 /// Rows; threads beyond share them, which loses a row and nothing else.
 pub const IN_FLIGHT_ROWS: usize = 64;
@@ -219,14 +220,14 @@ impl Memory {
         read_row(self.row_words(thread), thread)
     }
 
-    pub(super) fn row_words(&self, thread: usize) -> &[AtomicU64] {
+    pub(super) fn row_words(&self, thread: usize) -> &[Word] {
         let row = row_base(thread);
         &self.words()[row..row + ROW_WORDS]
     }
 }
 
 /// What a row holds; `None` when that is nothing, or changes right now.
-pub(super) fn read_row(words: &[AtomicU64], thread: usize) -> Option<InFlightRow> {
+pub(super) fn read_row(words: &[Word], thread: usize) -> Option<InFlightRow> {
     let before = words[0].load(Ordering::Acquire);
     if before.is_multiple_of(2) {
         return None;

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use super::in_flight::{IN_FLIGHT_ROWS, InFlightRow, ROW_WORDS, read_row};
 use super::{Memory, ORPHANS_BASE};
+use crate::sync::Word;
 
 /// Words of the region.
 pub(super) const ORPHANS_WORDS: usize = IN_FLIGHT_ROWS * ROW_WORDS;
@@ -50,7 +51,7 @@ impl Memory {
         read_row(self.orphan_words(place), place)
     }
 
-    fn orphan_words(&self, place: usize) -> &[std::sync::atomic::AtomicU64] {
+    fn orphan_words(&self, place: usize) -> &[Word] {
         let base = ORPHANS_BASE + place * ROW_WORDS;
         &self.words()[base..base + ROW_WORDS]
     }

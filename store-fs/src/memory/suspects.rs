@@ -13,6 +13,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Memory, SUSPECTS_BASE};
+use crate::sync::Word;
 
 /// Entries; more suspects than there are rows are never there at once.
 const ENTRIES: usize = super::IN_FLIGHT_ROWS;
@@ -102,7 +103,7 @@ impl Memory {
         }
     }
 
-    fn suspects(&self) -> &[std::sync::atomic::AtomicU64] {
+    fn suspects(&self) -> &[Word] {
         &self.words()[SUSPECTS_BASE..SUSPECTS_BASE + SUSPECTS_WORDS]
     }
 

@@ -14,11 +14,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use parking_lot::Mutex;
 use resolver::ObjectId;
 
 use super::{Store, Writer, path};
 use crate::disk::ListedKind;
+use crate::sync::Mutex;
 use crate::{Disk, StoreError};
 
 /// The marks, as this process knows them.
