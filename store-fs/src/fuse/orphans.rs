@@ -69,7 +69,7 @@ pub(super) fn answer_all<D: Disk>(
     Ok(orphans.len())
 }
 
-fn message(unique: u64, body: &Result<Vec<u8>, Errno>) -> Vec<u8> {
+pub(super) fn message(unique: u64, body: &Result<Vec<u8>, Errno>) -> Vec<u8> {
     let (error, bytes) = match body {
         Ok(bytes) => (0, bytes.as_slice()),
         Err(errno) => (-errno.raw_os_error(), [].as_slice()),
