@@ -122,6 +122,8 @@ pub(super) enum Ended {
     Unmounted,
     /// It goes on, and wants another keeper.
     Retired,
+    /// The keeper has ended the connection, whose requests stayed unanswered.
+    Unanswered,
     /// It is dead, and this one waits for the word to serve.
     Replaced(Standby),
     /// On its own.
@@ -169,7 +171,7 @@ impl Watched {
     /// Watches until the server has ended; calls `serving` when it says that it serves.
     pub(super) fn watch(
         &mut self,
-        keeper: &Keeper<'_>,
+        keeper: &mut Keeper<'_>,
         serving: &mut dyn FnMut(),
     ) -> io::Result<Ended> {
         loop {
@@ -212,6 +214,12 @@ impl Watched {
             }
             self.look_at_standby()?;
             self.end_if_hung(keeper)?;
+            if keeper.end_for_lost() {
+                if let Some(mut standby) = self.standby.take() {
+                    standby.server.discard()?;
+                }
+                return Ok(Ended::Unanswered);
+            }
         }
     }
 
@@ -388,7 +396,7 @@ impl Watched {
     }
 
     /// Gives the server time to end on its own, since its mount has gone, then ends it.
-    fn end(&mut self) -> io::Result<()> {
+    pub(super) fn end(&mut self) -> io::Result<()> {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         poll(&mut fds, Some(&timespec(END_PATIENCE)))?;
         if !self.is_dead()? {
