@@ -1,7 +1,7 @@
 //! What the first keeper wrote into the memory file for all servers and keepers after it.
 //!
 //! ```text
-//! negotiated:16 mounted_at:8 watchdog, seconds:8
+//! negotiated:16 mounted_at:8 watchdog, seconds:8 unanswered, seconds:8
 //! ```
 
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub(crate) struct Agreed {
     pub(crate) mounted_at: i64,
     /// A server that answers nothing for so long is replaced; zero: never.
     pub(crate) watchdog: Duration,
+    /// A connection with requests that nobody answers for so long is ended; zero: never.
+    pub(crate) unanswered: Duration,
 }
 
 impl Agreed {
@@ -24,16 +26,23 @@ impl Agreed {
         let mut bytes = self.negotiated.to_bytes().to_vec();
         bytes.extend_from_slice(&self.mounted_at.to_ne_bytes());
         bytes.extend_from_slice(&self.watchdog.as_secs().to_ne_bytes());
+        bytes.extend_from_slice(&self.unanswered.as_secs().to_ne_bytes());
         bytes
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (negotiated, bytes) = bytes.split_at_checked(Negotiated::LEN)?;
-        let (at, watchdog) = bytes.split_at_checked(size_of::<i64>())?;
+        let (at, bytes) = bytes.split_at_checked(size_of::<i64>())?;
+        let (watchdog, bytes) = bytes.split_at_checked(size_of::<u64>())?;
+        // Keepers before this one agreed upon nothing here.
+        let unanswered = if bytes.is_empty() { &[0; size_of::<u64>()] } else { bytes };
+        let seconds =
+            |bytes: &[u8]| Some(Duration::from_secs(u64::from_ne_bytes(bytes.try_into().ok()?)));
         Some(Self {
             negotiated: Negotiated::from_bytes(negotiated)?,
             mounted_at: i64::from_ne_bytes(at.try_into().ok()?),
-            watchdog: Duration::from_secs(u64::from_ne_bytes(watchdog.try_into().ok()?)),
+            watchdog: seconds(watchdog)?,
+            unanswered: seconds(unanswered)?,
         })
     }
 }
@@ -45,11 +54,15 @@ mod tests {
     #[test]
     fn bytes_and_back() {
         let negotiated = Negotiated::from_bytes(&[7; Negotiated::LEN]).unwrap();
-        let agreed = Agreed { negotiated, mounted_at: -5, watchdog: Duration::from_secs(10) };
+        let (watchdog, unanswered) = (Duration::from_secs(10), Duration::from_secs(30));
+        let agreed = Agreed { negotiated, mounted_at: -5, watchdog, unanswered };
         let bytes = agreed.to_bytes();
         assert_eq!(Agreed::from_bytes(&bytes), Some(agreed));
-        for len in 0..bytes.len() {
+        let old = bytes.len() - size_of::<u64>();
+        for len in (0..bytes.len()).filter(|len| *len != old) {
             assert_eq!(Agreed::from_bytes(&bytes[..len]), None);
         }
+        let without = Agreed { unanswered: Duration::ZERO, ..agreed };
+        assert_eq!(Agreed::from_bytes(&bytes[..old]), Some(without));
     }
 }

@@ -134,6 +134,11 @@ pub(crate) struct Mount {
     /// Replace a server that hangs for so long; 0 never does
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) watchdog: u64,
+    /// Where the kernel (before Linux 6.9) does not hand out again what a dead server had read:
+    /// mount anew when requests stay unanswered for so long, since an error is better than a
+    /// hang; 0 never does
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) unanswered: u64,
 }
 
 #[derive(Args, Debug)]

@@ -18,6 +18,7 @@
 
 pub(crate) mod adopt;
 mod program;
+mod vigil;
 mod watch;
 
 use std::ffi::OsString;
@@ -34,9 +35,10 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use store_fs::Memory;
-use store_fs::fuse::{Foregone, Negotiated, answer_init};
+use store_fs::fuse::{Foregone, answer_init};
 
 use self::program::Program;
+use self::vigil::{Connection, Vigil};
 use self::watch::{Ended, Watched};
 use crate::agreed::Agreed;
 use crate::log::Log;
@@ -67,6 +69,8 @@ struct Keeper<'a> {
     signals: OwnedFd,
     /// Whether the kernel hands out again what a dead server had read.
     can_resend: bool,
+    /// Where it does not: who looks for requests that nobody answers, and may end the connection.
+    vigil: Option<Vigil>,
     /// What servers run.
     program: Program,
     /// Dead servers with a thread that is still in the kernel.
@@ -74,13 +78,16 @@ struct Keeper<'a> {
     _claim: Claim,
 }
 
-/// Runs the hidden subcommand: `keeper STORE MOUNTPOINT SECONDS DESCRIPTOR`.
+/// Runs the hidden subcommand: `keeper STORE MOUNTPOINT WATCHDOG UNANSWERED DESCRIPTOR`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
-    let [store, mountpoint, watchdog, ready] = arguments else { return ExitCode::from(2) };
+    let [store, mountpoint, watchdog, unanswered, ready] = arguments else {
+        return ExitCode::from(2);
+    };
     let Some(ready) = number(ready).and_then(|number| sys::adopt(number).ok()) else {
         return ExitCode::from(2);
     };
-    let Some(watchdog) = number(watchdog).map(Duration::from_secs) else {
+    let seconds = |text: &OsString| number(text).map(Duration::from_secs);
+    let (Some(watchdog), Some(unanswered)) = (seconds(watchdog), seconds(unanswered)) else {
         return ExitCode::from(2);
     };
     let mut ready = Some(File::from(ready));
@@ -92,6 +99,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         mountpoint: PathBuf::from(mountpoint),
         foreground: false,
         watchdog,
+        unanswered,
         log: Log::handed_over(),
     };
     options.log.start("keeper", Some(&options.store));
@@ -134,21 +142,11 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
     let claim = claim(options)?;
     let control = control::bind(&options.store).map_err(doing("binding the control socket"))?;
     let signals = watch_signals().map_err(doing("watching for signals"))?;
-    let memory = Memory::create().map_err(doing("making the memory file"))?;
-    let mounting = device::mount(&options.store, &options.mountpoint)?;
-    let negotiated = answer_init(mounting.device.as_fd(), foregone()).map_err(|error| {
-        detach(&options.mountpoint);
-        doing("agreeing with the kernel")(error)
-    })?;
-    let agreed = Agreed { negotiated, mounted_at: host::now().0, watchdog: options.watchdog };
-    memory.set_negotiated(&agreed.to_bytes()).map_err(doing("noting what was agreed"))?;
-    raise_read_ahead(&options.mountpoint);
-    let (store, place) = (options.store.display(), options.mountpoint.display());
-    tracing::info!("mounted {store} on {place}");
-    let notes = notes(&negotiated, mounting.allow_other);
-    let device = mounting.device;
+    let Connected { device, memory, can_resend, allow_other } = connect(options)?;
+    let (vigil, unseen) = vigil(options, can_resend);
+    let notes = notes(options, allow_other, can_resend, unseen.as_deref());
     host::spare_from_oom(OOM_SCORE);
-    let (can_resend, program) = (negotiated.can_resend(), Program::Own);
+    let program = Program::Own;
     let mut keeper = Keeper {
         options,
         device,
@@ -156,11 +154,53 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
         control,
         signals,
         can_resend,
+        vigil,
         program,
         unreaped: Vec::new(),
         _claim: claim,
     };
     keeper.keep(None, Some(notes), report)
+}
+
+/// A connection that is mounted, and what was agreed with the kernel for its life.
+struct Connected {
+    device: OwnedFd,
+    memory: Memory,
+    can_resend: bool,
+    /// Whether other users may enter.
+    allow_other: bool,
+}
+
+fn connect(options: &MountOptions) -> Result<Connected, MountError> {
+    let memory = Memory::create().map_err(doing("making the memory file"))?;
+    let mounting = device::mount(&options.store, &options.mountpoint)?;
+    let negotiated = answer_init(mounting.device.as_fd(), foregone()).map_err(|error| {
+        detach(&options.mountpoint);
+        doing("agreeing with the kernel")(error)
+    })?;
+    let MountOptions { watchdog, unanswered, .. } = *options;
+    let agreed = Agreed { negotiated, mounted_at: host::now().0, watchdog, unanswered };
+    memory.set_negotiated(&agreed.to_bytes()).map_err(doing("noting what was agreed"))?;
+    raise_read_ahead(&options.mountpoint);
+    let (store, place) = (options.store.display(), options.mountpoint.display());
+    let can_resend = negotiated.can_resend();
+    tracing::info!(kernel_can_resend = can_resend, "mounted {store} on {place}");
+    let (device, allow_other) = (mounting.device, mounting.allow_other);
+    Ok(Connected { device, memory, can_resend, allow_other })
+}
+
+/// Who looks for requests that nobody answers, where there can be such; else why nobody does.
+fn vigil(options: &MountOptions, can_resend: bool) -> (Option<Vigil>, Option<String>) {
+    if can_resend || options.unanswered.is_zero() {
+        return (None, None);
+    }
+    match Connection::open(&options.store, &options.mountpoint) {
+        Ok(connection) => (Some(Vigil::new(connection, options.unanswered)), None),
+        Err(error) => {
+            tracing::warn!("requests that stay unanswered cannot be seen: {error}");
+            (None, Some(error.to_string()))
+        }
+    }
 }
 
 impl Keeper<'_> {
@@ -185,6 +225,7 @@ impl Keeper<'_> {
                     doing("starting the server")(error)
                 })?,
             };
+            self.vigil.iter_mut().for_each(Vigil::begin_anew);
             let ended = watched.watch(self, &mut || {
                 if let Some(notes) = notes.take() {
                     report(Ready::Usable { notes });
@@ -201,6 +242,7 @@ impl Keeper<'_> {
                     return Ok(());
                 }
                 Ended::Retired => return Ok(()),
+                Ended::Unanswered => self.mount_anew(&mut watched)?,
                 Ended::Replaced(standby) => {
                     standby.server.go();
                     former = Some(std::mem::replace(&mut self.program, standby.program));
@@ -242,6 +284,51 @@ impl Keeper<'_> {
     /// Waits for those whose last thread has come back.
     fn reap(&mut self) {
         self.unreaped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+
+    /// Looks for requests that nobody answers, and ends the connection for them; whether it did.
+    fn end_for_lost(&mut self) -> bool {
+        let Some(vigil) = &mut self.vigil else { return false };
+        let ended = vigil.look(self.device.as_fd(), &self.memory).and_then(|lost| {
+            let Some(lost) = lost else { return Ok(false) };
+            let seconds = self.options.unanswered.as_secs();
+            tracing::error!(
+                lost,
+                "requests stay unanswered for {seconds} s, and this kernel cannot repeat them: the \
+                 store is mounted anew, and programs that use the mount must be started again"
+            );
+            vigil.connection().abort().map(|()| true)
+        });
+        ended.unwrap_or_else(|error| {
+            tracing::warn!("nobody looks for requests that stay unanswered any more: {error}");
+            self.vigil = None;
+            false
+        })
+    }
+
+    /// Mounts at the same place again after the connection was ended, and goes on with everything
+    /// but what the kernel knew.
+    fn mount_anew(&mut self, watched: &mut Watched) -> Result<(), MountError> {
+        watched.end().map_err(doing("ending the server"))?;
+        detach(&self.options.mountpoint);
+        let mut pause = BACKOFF_MIN;
+        let connected = loop {
+            match connect(self.options) {
+                Ok(connected) => break connected,
+                Err(error) if pause > BACKOFF_MAX => {
+                    self.unbind();
+                    return Err(error);
+                }
+                Err(error) => tracing::error!("{}; trying again", words_of(&error)),
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+        };
+        connected.memory.succeed(&self.memory);
+        (self.device, self.memory) = (connected.device, connected.memory);
+        self.can_resend = connected.can_resend;
+        (self.vigil, _) = vigil(self.options, self.can_resend);
+        Ok(())
     }
 
     /// Nobody listens any more.
@@ -328,7 +415,13 @@ fn raise_read_ahead(mountpoint: &Path) {
     }
 }
 
-fn notes(negotiated: &Negotiated, allow_other: bool) -> Vec<String> {
+/// What the user should know of a new mount; `unseen` is why nobody looks for lost requests.
+fn notes(
+    options: &MountOptions,
+    allow_other: bool,
+    can_resend: bool,
+    unseen: Option<&str>,
+) -> Vec<String> {
     let mut notes = Vec::new();
     if !allow_other {
         notes.push(
@@ -337,12 +430,22 @@ fn notes(negotiated: &Negotiated, allow_other: bool) -> Vec<String> {
                 .into(),
         );
     }
-    if !negotiated.can_resend() {
-        notes.push(
-            "this kernel cannot repeat the requests of a server that died (Linux 6.9 can): \
-             in rare cases a program may then wait until dynfs abort"
-                .into(),
-        );
+    if !can_resend {
+        let rest = match (unseen, options.unanswered.as_secs()) {
+            (Some(why), _) => format!(
+                "; requests that stay unanswered cannot be seen here ({why}), and wait until \
+                 dynfs abort"
+            ),
+            (None, 0) => "; requests that stay unanswered wait until dynfs abort".into(),
+            (None, seconds) => format!(
+                "; if requests stay unanswered for {seconds} s, the store is mounted anew, and \
+                 programs that use it must be started again"
+            ),
+        };
+        notes.push(format!(
+            "this kernel cannot repeat the requests of a server that died (Linux 6.9 can): a \
+             program may then get a stale file handle (ESTALE), in rare cases{rest}"
+        ));
     }
     notes
 }

@@ -53,6 +53,9 @@ pub struct MountOptions {
     pub foreground: bool,
     /// A server that answers nothing for so long is replaced; zero: never.
     pub watchdog: Duration,
+    /// A connection with requests that nobody answers for so long is ended and made anew, where the
+    /// kernel cannot hand them out again; zero: never.
+    pub unanswered: Duration,
     /// How the daemon speaks.
     pub log: Log,
 }
@@ -441,6 +444,7 @@ fn start_keeper(options: &MountOptions) -> Result<Mounted, MountError> {
         .arg(&options.store)
         .arg(&options.mountpoint)
         .arg(options.watchdog.as_secs().to_string())
+        .arg(options.unanswered.as_secs().to_string())
         .arg(writer.as_raw_fd().to_string())
         .stdin(Stdio::null())
         .stdout(log)

@@ -95,6 +95,14 @@ pub(crate) fn mountpoint_of<'a>(mounts: &'a [Mount], store: &Path) -> Option<&'a
     mounts.iter().rev().find(ours).map(|mount| mount.mountpoint.as_path())
 }
 
+/// Minor number of the device of a store's mount at a place, whatever is mounted over it.
+pub(crate) fn connection_of(mounts: &[Mount], store: &Path, mountpoint: &Path) -> Option<u32> {
+    let ours = |mount: &&Mount| {
+        mount.kind == FS_TYPE && mount.source == store && mount.mountpoint == mountpoint
+    };
+    mounts.iter().rev().find(ours).map(|mount| mount.minor)
+}
+
 /// Minor number of the device of the topmost mount at a place.
 pub(crate) fn device_of(mounts: &[Mount], mountpoint: &Path) -> Option<u32> {
     mounts.iter().rev().find(|mount| mount.mountpoint == mountpoint).map(|mount| mount.minor)
@@ -120,6 +128,8 @@ mod tests {
         assert_eq!(mounts[2].root, Path::new("/.generations/1"));
         assert_eq!(mounts.iter().map(|m| m.is_public).collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(device_of(&mounts, Path::new("/dyn")), Some(42));
+        let connection = |store| connection_of(&mounts, Path::new(store), Path::new("/dyn"));
+        assert_eq!((connection("/home/u/s"), connection("/var/lib/dynfs")), (Some(42), None));
     }
 
     #[test]

@@ -250,7 +250,7 @@ fn live(mountpoint: PathBuf, mounted_at: i64, memory: &Arc<Memory>, line: &Arc<L
         mounted_at,
         announced: memory.announced(),
         requests: memory.counts().into_iter().map(named).collect(),
-        notes: orphaned(&line).into_iter().collect(),
+        notes: orphaned(&line).into_iter().chain(begun_anew(&memory)).collect(),
     })
 }
 
@@ -307,6 +307,19 @@ fn orphaned(line: &Line) -> Option<String> {
          server"
             .into()
     })
+}
+
+/// What the user should know when the connection is not the first.
+fn begun_anew(memory: &Memory) -> Option<String> {
+    let times = match memory.aborts() {
+        0 => return None,
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    Some(format!(
+        "requests stayed unanswered, so the store was mounted anew ({times}): programs that use \
+         what was mounted before get errors, and must be started again"
+    ))
 }
 
 /// What takes commands, beside the threads that answer the kernel.

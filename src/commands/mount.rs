@@ -43,6 +43,7 @@ pub(super) fn run(
         mountpoint,
         foreground: arguments.foreground,
         watchdog: Duration::from_secs(arguments.watchdog),
+        unanswered: Duration::from_secs(arguments.unanswered),
         log,
     };
     let mut told = Ok(());

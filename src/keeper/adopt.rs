@@ -12,7 +12,7 @@ use store_fs::Memory;
 
 use super::program::Program;
 use super::watch::Watched;
-use super::{Keeper, OOM_SCORE, claim, doing, leave_terminal, watch_signals, words_of};
+use super::{Keeper, OOM_SCORE, claim, doing, leave_terminal, vigil, watch_signals, words_of};
 use crate::agreed::Agreed;
 use crate::log::Log;
 use crate::mount::{MountError, MountOptions, number};
@@ -41,6 +41,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         mountpoint: PathBuf::from(mountpoint),
         foreground: false,
         watchdog: std::time::Duration::ZERO,
+        unanswered: std::time::Duration::ZERO,
         log: Log::handed_over(),
     };
     options.log.start("keeper", Some(&options.store));
@@ -66,9 +67,11 @@ fn run(
     let memory = Memory::map(memory).map_err(doing("mapping the memory file"))?;
     let agreed = memory.negotiated().and_then(|words| Agreed::from_bytes(&words));
     options.watchdog = agreed.map(|agreed| agreed.watchdog).unwrap_or_default();
+    options.unanswered = agreed.map(|agreed| agreed.unanswered).unwrap_or_default();
     host::spare_from_oom(OOM_SCORE);
     tracing::warn!("the keeper died; this one goes on");
     let can_resend = agreed.is_some_and(|agreed| agreed.negotiated.can_resend());
+    let (vigil, _) = vigil(options, can_resend);
     let program = Program::Own;
     let mut keeper = Keeper {
         options,
@@ -77,6 +80,7 @@ fn run(
         control,
         signals,
         can_resend,
+        vigil,
         program,
         unreaped: Vec::new(),
         _claim: claim,

@@ -130,6 +130,8 @@ pub(super) enum Ended {
     Unmounted,
     /// It goes on, and wants another keeper.
     Retired,
+    /// The keeper has ended the connection, whose requests stayed unanswered.
+    Unanswered,
     /// It is dead, and this one waits for the word to serve.
     Replaced(Standby),
     /// On its own.
@@ -221,6 +223,12 @@ impl Watched {
             }
             self.look_at_standby()?;
             self.end_if_hung(keeper)?;
+            if keeper.end_for_lost() {
+                if let Some(mut standby) = self.standby.take() {
+                    standby.server.discard()?;
+                }
+                return Ok(Ended::Unanswered);
+            }
         }
     }
 
@@ -403,12 +411,12 @@ impl Watched {
     }
 
     /// What is left of it, to be waited for when its last thread has come back.
-    pub(super) fn remains(self) -> Option<Child> {
-        self.child
+    pub(super) fn remains(&mut self) -> Option<Child> {
+        self.child.take()
     }
 
     /// Gives the server time to end on its own, since its mount has gone, then ends it.
-    fn end(&mut self) -> io::Result<()> {
+    pub(super) fn end(&mut self) -> io::Result<()> {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         poll(&mut fds, Some(&timespec(END_PATIENCE)))?;
         if !self.is_dead()? {

@@ -4,16 +4,19 @@
 //! DYNFS_TEST_CRASH=<point>:<token>   abort at the point; `any`: at the one that the token names
 //! DYNFS_TEST_PANIC=<name>:<token>    panic at the lookup of the name, or the operation `=name`
 //! DYNFS_TEST_STALL=<name>:<token>    never answer the lookup of the name, or the operation `=name`
+//! DYNFS_TEST_LOSE=<name>:<token>     abort when it was read and before it is noted
+//! DYNFS_TEST_KEEP_LOST=1             do not answer what dead servers have lost
 //! DYNFS_TEST_STOP=server:<token>     stop before serving
 //! DYNFS_TEST_STOP=adopt:<token>      the keeper that a server has started stops before it watches
 //! DYNFS_TEST_POISON=<name>:          abort at each lookup of the name, token or not
 //! DYNFS_TEST_DEAF=kernel:<token>     do not tell the kernel, and say that it failed
 //! ```
 //!
-//! Once: if the file `<token>` could be removed.
+//! With a token once: if the file `<token>` could be removed.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use store_fs::Operation;
@@ -41,8 +44,17 @@ pub(crate) fn pause(role: &str) {
     }
 }
 
-/// Makes lookups stall or crash when a test asked for it.
+/// Makes requests stall, crash or get lost when a test asked for it.
 pub(super) fn install() {
+    let lose = read("DYNFS_TEST_LOSE");
+    let lose = move |operation: Operation, name: &[u8]| {
+        if let Some((wanted, token)) = &lose
+            && is_meant(wanted, operation, name)
+            && used_up(token)
+        {
+            std::process::abort();
+        }
+    };
     let (stall, poison) = (read("DYNFS_TEST_STALL"), read("DYNFS_TEST_POISON"));
     let panic = read("DYNFS_TEST_PANIC");
     let before = move |operation: Operation, name: &[u8]| {
@@ -64,7 +76,9 @@ pub(super) fn install() {
             }
         }
     };
-    if store_fs::fuse::hook::BEFORE_ANSWER.set(Box::new(before)).is_err() {
+    use store_fs::fuse::hook::{BEFORE_ANSWER, BEFORE_NOTE, KEEP_LOST};
+    KEEP_LOST.store(host::variable("DYNFS_TEST_KEEP_LOST").is_some(), Ordering::Relaxed);
+    if BEFORE_NOTE.set(Box::new(lose)).is_err() || BEFORE_ANSWER.set(Box::new(before)).is_err() {
         tracing::warn!("requests have a hook already");
     }
 }

@@ -12,6 +12,7 @@ mod adapter;
 pub mod hook;
 mod in_hand;
 mod kernel;
+mod lost;
 mod orphans;
 mod session;
 mod wire;

@@ -17,6 +17,9 @@
 //!      11..43    what was negotiated
 //!      44        servers that died
 //!      45        how often what is shown has changed
+//!      46        highest number of a request that was read and noted
+//!      47        up to which number what dead servers had read is answered
+//!      48        connections before this one that were ended, since requests stayed unanswered
 //!     512..      counters, one a kind of request
 //!    1024..      in-flight rows, 64 of 40 words (see `memory/in_flight.rs`)
 //!    3584..      suspects (see `memory/suspects.rs`)
@@ -67,6 +70,9 @@ const NEGOTIATED_LEN: usize = 10;
 const NEGOTIATED: usize = 11;
 const RESTARTS: usize = 44;
 const CHANGES: usize = 45;
+const LAST_READ: usize = 46;
+const SWEPT: usize = 47;
+const ABORTS: usize = 48;
 const COUNTERS: usize = 512;
 const IN_FLIGHT_BASE: usize = 1024;
 const SUSPECTS_BASE: usize = IN_FLIGHT_BASE + IN_FLIGHT_ROWS * in_flight::ROW_WORDS;
@@ -232,6 +238,21 @@ impl Memory {
         self.words()[RESTARTS].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Connections before this one that were ended, since requests stayed unanswered.
+    pub fn aborts(&self) -> u64 {
+        self.words()[ABORTS].load(Ordering::Relaxed)
+    }
+
+    /// This is the memory file of a new connection, made when that of `former` was ended: what is
+    /// true of the mount, and not of the kernel's caches, goes on.
+    pub fn succeed(&self, former: &Self) {
+        for word in [RESTARTS, ABORTS, ANNOUNCED] {
+            let value = former.words()[word].load(Ordering::Acquire);
+            self.words()[word].store(value, Ordering::Release);
+        }
+        self.words()[ABORTS].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How often what is shown has changed: whoever read the store knows whether it must again.
     pub fn changes(&self) -> u64 {
         self.words()[CHANGES].load(Ordering::Acquire)
@@ -240,6 +261,26 @@ impl Memory {
     /// What is shown is about to change, and the store has.
     pub fn count_change(&self) {
         self.words()[CHANGES].fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes the number of a request that was read. The kernel hands them out in their order.
+    pub fn note_read(&self, unique: u64) {
+        self.words()[LAST_READ].fetch_max(unique & !suspects::RESENT, Ordering::Relaxed);
+    }
+
+    /// The highest number that was noted.
+    pub fn last_read(&self) -> u64 {
+        self.words()[LAST_READ].load(Ordering::Relaxed)
+    }
+
+    /// No server that has died leaves a request unanswered whose number is at most this.
+    pub fn swept(&self) -> u64 {
+        self.words()[SWEPT].load(Ordering::Relaxed)
+    }
+
+    /// Everything up to this number that dead servers had read is answered.
+    pub fn set_swept(&self, unique: u64) {
+        self.words()[SWEPT].fetch_max(unique, Ordering::Relaxed);
     }
 
     /// The server lives: notes the time.
@@ -339,6 +380,33 @@ mod tests {
         let before = Memory::now();
         memory.beat();
         assert!((before..=Memory::now()).contains(&keeper.last_beat()));
+    }
+
+    #[test]
+    fn the_highest_number_read_is_kept_whoever_reads() {
+        let memory = Memory::create().unwrap();
+        for unique in [8, 1 << 63 | 12, 4] {
+            memory.note_read(unique);
+        }
+        let successor = Memory::map(memory.try_clone_file().unwrap()).unwrap();
+        assert_eq!((successor.last_read(), successor.swept()), (12, 0));
+        successor.set_swept(12);
+        successor.set_swept(6);
+        assert_eq!(memory.swept(), 12);
+    }
+
+    #[test]
+    fn a_new_connection_knows_what_was_before() {
+        let former = Memory::create().unwrap();
+        former.count_restart();
+        former.count(Operation::Lookup);
+        former.set_announced(GenerationNumber(7));
+        let [second, third] = [(); 2].map(|()| Memory::create().unwrap());
+        second.succeed(&former);
+        third.succeed(&second);
+        assert_eq!((second.aborts(), third.aborts(), third.restarts()), (1, 2, 1));
+        assert_eq!(third.announced(), GenerationNumber(7));
+        assert!(third.counts().iter().all(|(_, count)| *count == 0), "it was asked nothing");
     }
 
     #[test]

@@ -121,6 +121,13 @@ impl Rig {
         fs::read_to_string(self.store().join("run/log")).unwrap_or_default()
     }
 
+    /// Whether the kernel hands out again what a dead server had read, as they have agreed.
+    pub(crate) fn kernel_can_resend(&self) -> bool {
+        let words = self.log();
+        let line = words.lines().rfind(|line| line.contains("kernel_can_resend"));
+        line.expect("the keeper says it").contains("kernel_can_resend=true")
+    }
+
     /// Adds a release made of these files.
     pub(crate) fn add(&self, name: &str, version: &str, files: &[(&str, Content<'_>)]) {
         let source = self.scratch(&format!("source-{name}-{version}"));

@@ -276,7 +276,9 @@ impl<D: Disk> Filesystem for Adapter<D> {
 
     // Forgetting needs no answer and no work: inode numbers are computed, not remembered.
 
-    fn forget(&self, _: &Request, _: INodeNo, _lookups: u64) {}
+    fn forget(&self, request: &Request, _: INodeNo, _lookups: u64) {
+        self.hand.pass(request);
+    }
 
     // Never again: after one ENOSYS the kernel answers these itself.
 

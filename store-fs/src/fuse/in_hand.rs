@@ -83,6 +83,11 @@ impl<D: Disk> InHand<D> {
         Some(self.begin_as(request, operation, node, place, name, suspect))
     }
 
+    /// Notes the number of what is neither counted nor answered.
+    pub(super) fn pass(&self, request: &Request) {
+        self.memory.note_read(request.unique().0);
+    }
+
     /// Counts a request and notes it as in flight until the guard is dropped, which is after the
     /// answer.
     pub(super) fn begin(
@@ -112,12 +117,15 @@ impl<D: Disk> InHand<D> {
                 (number, tid)
             })
         });
+        #[cfg(debug_assertions)]
+        super::hook::run(&super::hook::BEFORE_NOTE, operation, name);
         self.memory.count(operation);
         let unique = request.unique().0;
+        self.memory.note_read(unique);
         let in_flight = InFlight { unique, operation, node: node.0, offset, size };
         let row = self.memory.in_flight(row, tid, in_flight, name);
         #[cfg(debug_assertions)]
-        super::hook::before_answer(operation, name);
+        super::hook::run(&super::hook::BEFORE_ANSWER, operation, name);
         Serving { _row: row, _handler: RequestGuard::enter(), _suspect: suspect }
     }
 }

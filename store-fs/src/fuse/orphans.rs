@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+#[cfg(debug_assertions)]
+use super::hook;
 use crate::fs::{FOR_EVER, RequestGuard};
 use crate::memory::{InFlightRow, Suspicion};
 use crate::{Attr, DirEntry, Disk, DynFs, Ino, Kind, Memory, Operation};
@@ -52,8 +54,19 @@ pub(super) fn answer_all<D: Disk>(
         let in_flight = memory.in_flight(0, tid, request, &row.name);
         let _handler = RequestGuard::enter();
         let body = match suspicion {
-            Suspicion::Deadly => Err(Errno::IO),
-            Suspicion::None | Suspicion::Some => body(fs, row),
+            Suspicion::Deadly => {
+                tracing::error!(
+                    operation = request.operation.name(),
+                    at = %fs.whereabouts(Ino(request.node), &row.name),
+                    "this request has killed servers, so it is answered with an error"
+                );
+                Err(Errno::IO)
+            }
+            Suspicion::None | Suspicion::Some => {
+                #[cfg(debug_assertions)]
+                hook::run(&hook::BEFORE_ANSWER, request.operation, &row.name);
+                body(fs, row)
+            }
         };
         match rustix::io::write(device, &message(request.unique, &body)) {
             // It was answered before its server died, or whoever asked is gone.
@@ -67,7 +80,7 @@ pub(super) fn answer_all<D: Disk>(
     Ok(orphans.len())
 }
 
-fn message(unique: u64, body: &Result<Vec<u8>, Errno>) -> Vec<u8> {
+pub(super) fn message(unique: u64, body: &Result<Vec<u8>, Errno>) -> Vec<u8> {
     let (error, bytes) = match body {
         Ok(bytes) => (0, bytes.as_slice()),
         Err(errno) => (-errno.raw_os_error(), [].as_slice()),

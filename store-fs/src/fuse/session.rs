@@ -7,7 +7,8 @@
 //! 1. write a made-up INIT into one end, give the other to the library, read its answer
 //! 2. dup3 the real connection over the descriptor that the library holds
 //! 3. RESEND: the kernel queues again whatever a dead server had read and not answered. One that
-//!    cannot (before Linux 6.9) is answered from what the memory file has of it
+//!    cannot (before Linux 6.9) is answered from what the memory file has of them, and what it
+//!    has not is given back to be asked again
 //! ```
 
 use std::io;
@@ -15,12 +16,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use fuser::{Config, SessionACL};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::adapter::Adapter;
 use super::kernel::FuseKernel;
-use super::orphans;
 use super::wire::{Negotiated, resend};
+use super::{lost, orphans};
 use crate::{Disk, DynFs, Memory, sys};
 
 /// A session on a connection that was taken over. Nothing is answered before [`Session::run`].
@@ -79,7 +81,9 @@ impl<D: Disk> Session<D> {
             resend(self.session.as_fd())?;
         } else {
             let answered = orphans::answer_all(self.session.as_fd(), &self.fs, &self.memory)?;
-            tracing::info!(answered, "requests that a dead server had read");
+            let errno = if self.fs.is_withheld() { Errno::IO } else { Errno::STALE };
+            let lost = lost::answer_all(self.session.as_fd(), &self.memory, errno)?;
+            tracing::info!(answered, lost, "requests that a dead server had read");
         }
         self.session.run()
     }

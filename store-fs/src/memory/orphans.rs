@@ -18,11 +18,15 @@ use crate::sync::Word;
 pub(super) const ORPHANS_WORDS: usize = IN_FLIGHT_ROWS * ROW_WORDS;
 
 impl Memory {
-    /// Keeps what a dead server was handling, and clears its rows. What does not fit is lost: it
-    /// stays unanswered.
+    /// Keeps what a dead server was handling, and clears its rows. What does not fit is lost. An
+    /// orphan that was being answered is here already, and stays once: absolved when it is
+    /// answered, a second one would be handled again, and might kill for ever.
     pub fn keep_orphans(&self) {
         for thread in 0..IN_FLIGHT_ROWS {
-            if self.in_flight_row(thread).is_none() {
+            let Some(row) = self.in_flight_row(thread) else { continue };
+            let is_same =
+                |(_, orphan): &(_, InFlightRow)| orphan.request.unique == row.request.unique;
+            if self.orphans().iter().any(is_same) {
                 continue;
             }
             let free = (0..IN_FLIGHT_ROWS).find(|place| self.orphan(*place).is_none());
@@ -80,6 +84,11 @@ mod tests {
         let (place, row) = found[5].clone();
         successor.orphan_answered(place);
         assert!(memory.orphans().iter().all(|(_, other)| other.request != row.request));
+        // Whoever dies while it answers one leaves it there, once.
+        let (_, row) = found[6].clone();
+        std::mem::forget(successor.in_flight(0, 9, row.request, &row.name));
+        successor.keep_orphans();
+        assert_eq!(memory.orphans().len(), IN_FLIGHT_ROWS - 1);
         // A place that is free is taken again.
         let request = InFlight { unique: 99, operation, node: 1, offset: 0, size: 4 };
         std::mem::forget(memory.in_flight(0, 9, request, b"last"));

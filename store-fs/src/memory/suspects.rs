@@ -20,7 +20,7 @@ const ENTRIES: usize = super::IN_FLIGHT_ROWS;
 /// Words of the region.
 pub(super) const SUSPECTS_WORDS: usize = 1 + 2 * ENTRIES;
 /// The kernel marks a request that it hands out again with this bit of its number.
-const RESENT: u64 = 1 << 63;
+pub(super) const RESENT: u64 = 1 << 63;
 
 /// Why a request is suspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
