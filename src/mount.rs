@@ -298,7 +298,12 @@ pub fn abort(store: &Path, mountpoint: &Path) -> Result<(), MountError> {
     if !claim::wait_until_free(store, ABORT_PATIENCE).map_err(of_store(store))? {
         end_daemon(store);
     }
-    device::unmount(mountpoint, true)
+    // Where nobody was in it, it is gone already.
+    match self::mountpoint(store) {
+        Err(MountError::NotMounted) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => device::unmount(mountpoint, true),
+    }
 }
 
 fn end_daemon(store: &Path) {

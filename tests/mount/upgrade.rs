@@ -97,4 +97,8 @@ fn an_abort_ends_what_waits() {
     println!("MOUNTED an_abort_ends_what_waits");
     rig.ok(["mount", place]);
     assert_eq!(read(&path), "1.0");
+    // Nobody is in it now.
+    rig.ok(["-y", "abort"]);
+    rig.ok(["mount", place]);
+    assert_eq!(read(&path), "1.0");
 }
