@@ -16,7 +16,7 @@ const EMPTY_WORDS: [&str; 7] = ["Manager", "Helper", "Util", "Info", "Data", "Co
 fn sources() -> Vec<(PathBuf, String)> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
-    let folders = ["src", "tests", "benches", "resolver", "store-fs", "tools"];
+    let folders = ["src", "tests", "benches", "fuzz", "resolver", "store-fs", "tools"];
     let mut waiting: Vec<PathBuf> = folders.iter().map(|folder| top.join(folder)).collect();
     while let Some(folder) = waiting.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };

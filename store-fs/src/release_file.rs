@@ -134,6 +134,13 @@ impl Head {
     }
 }
 
+/// The head of a file of these, for the prefix `/dyn`: what a fuzzer makes files of.
+pub(crate) fn head_of(releases: Vec<Release>, objects: Vec<(ObjectId, u64)>) -> Vec<u8> {
+    let prefix = Prefix::new(Path::new("/dyn")).expect("the default");
+    let head = Head { prefix, releases, objects }.encode();
+    head.expect("a few lines are not too many")
+}
+
 /// Refuses more bytes of objects than one file may have.
 fn check_lens(mut lens: impl Iterator<Item = u64>) -> Result<(), StoreError> {
     let sum = lens.try_fold(0_u64, u64::checked_add);

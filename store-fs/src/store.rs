@@ -55,7 +55,7 @@ pub use aside::BadFile;
 pub use collect::Emptied;
 pub use format::{FORMAT_VERSION, Format, Prefix};
 pub use generation::Unpublished;
-pub(crate) use generation::decode as decode_generation;
+pub(crate) use generation::{decode as decode_generation, encode as encode_generation};
 pub use index::IndexCuts;
 #[cfg(test)]
 pub(crate) use index::Row as IndexRow;
@@ -63,7 +63,8 @@ pub(crate) use index::{Index, IndexError};
 use lru::Lru;
 pub use path::RUN_DIR;
 pub(crate) use read::outboard_len;
-pub(crate) use release::{decode as decode_release, record_of};
+pub(crate) use release::{decode as decode_release, encode as encode_release, record_of};
+pub(crate) use selection::Line as SelectionLine;
 use trash::Trash;
 
 /// Most bytes of decoded objects that are kept in memory.

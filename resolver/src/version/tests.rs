@@ -54,6 +54,18 @@ fn text_and_back() {
     }
 }
 
+/// In a file name the colon takes three bytes, which made the longest versions with an epoch ones
+/// that could be added and not be seen.
+#[test]
+fn the_longest_version_with_an_epoch_has_a_file_name() {
+    for len in [VERSION_LEN_MAX - 2, VERSION_LEN_MAX - 1, VERSION_LEN_MAX] {
+        let version = version(&alloc::format!("1:{}", "9".repeat(len - 2)));
+        assert_eq!(Version::from_file_name(&version.file_name()), Ok(version));
+    }
+    let long = alloc::format!("1%3a{}", "9".repeat(VERSION_LEN_MAX - 1));
+    assert!(Version::from_file_name(&long).is_err());
+}
+
 #[test]
 fn other_texts_are_refused() {
     let long = "1".repeat(VERSION_LEN_MAX + 1);

@@ -45,7 +45,7 @@ struct Head {
     selections: u64,
 }
 
-pub(super) fn encode(generation: &Generation) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode(generation: &Generation) -> Result<Vec<u8>, StoreError> {
     let Generation { number, parent, at, cause, system } = generation;
     let usual = usual_arch(system);
     let capacity = system.packages.len() * LINE_LEN;

@@ -100,6 +100,22 @@ impl Index {
         Ok(Self { rows: decode(bytes).map_err(IndexError::Damaged)? })
     }
 
+    /// Whether these bytes are the value of a row, which then holds whatever release it is.
+    pub(crate) fn understands(value: &[u8]) -> bool {
+        let Ok(value) = postcard::from_bytes::<Value>(value) else { return false };
+        Self::keeps(&value.into_release().1);
+        true
+    }
+
+    /// Asserts that a release comes out as it went in.
+    pub(crate) fn keeps(release: &Release) {
+        let stamp = Stamp { inode: 1, len: u64::MAX, changed_secs: i64::MIN, changed_nanos: 0 };
+        let value = postcard::to_allocvec(&Value::from_release(stamp, release));
+        let value = value.expect("a vector takes every byte, and every length is known");
+        let again = postcard::from_bytes::<Value>(&value).map(Value::into_release);
+        assert_eq!(again.expect("what was written can be read"), (stamp, release.clone()));
+    }
+
     /// Replaces the index.
     pub(crate) fn save<D: Disk>(&self, disk: &D) -> Result<(), String> {
         let bytes = encode(&self.rows).map_err(|error| error.to_string())?;

@@ -12,7 +12,7 @@ use super::{Store, Writer, damaged, located, path, read_file};
 use crate::disk::{ListedKind, Stamp};
 use crate::{Disk, StoreError};
 
-fn encode(release: &Release) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode(release: &Release) -> Result<Vec<u8>, StoreError> {
     let mut writer = RecordWriter::new(record::RELEASE, 1024);
     writer.line(release);
     writer.seal()

@@ -22,7 +22,7 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// A selection as it is read: category and release, object, and what is unusual.
 #[derive(Deserialize)]
-pub(super) struct Line(String, ObjectId, #[serde(default)] Unusual);
+pub(crate) struct Line(String, ObjectId, #[serde(default)] Unusual);
 
 #[derive(Default, Deserialize)]
 struct Unusual {
@@ -42,7 +42,7 @@ impl Line {
     /// # Errors
     ///
     /// Why it is not a selection, for people.
-    pub(super) fn read(self, arch: &Arch) -> Result<Selection, String> {
+    pub(crate) fn read(self, arch: &Arch) -> Result<Selection, String> {
         let Self(text, object, unusual) = self;
         let (category, release) =
             text.split_once('/').ok_or_else(|| format!("{text:?} has no category"))?;

@@ -1,0 +1,4 @@
+//! Any bytes, as `fuzz::format` takes them.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dynfs_fuzz::count(store_fs::fuzz::format(bytes)));
