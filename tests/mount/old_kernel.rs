@@ -156,8 +156,8 @@ fn requests_that_stay_unanswered_end_the_connection() {
     }
 }
 
-/// Load alone, after servers have died, never looks like requests that were lost; nor does a program
-/// see an error of the deaths, as often as `DYNFS_TEST_KILLS` says.
+/// Load alone, after servers have died, never looks like requests that were lost; nor does any
+/// program see an error of the deaths, of which `DYNFS_TEST_KILLS` says the number.
 #[test]
 fn load_and_kills_end_no_connection() {
     let kills = std::env::var("DYNFS_TEST_KILLS").ok().and_then(|text| text.parse().ok());

@@ -158,6 +158,11 @@ impl Word {
         step();
         self.0.fetch_add(value, order)
     }
+
+    pub(crate) fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        step();
+        self.0.fetch_max(value, order)
+    }
 }
 
 /// A lock. That a task failed while it held it is the failure of the schedule, and no other.
