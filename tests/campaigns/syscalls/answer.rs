@@ -1,5 +1,7 @@
 //! What a system call answered: an errno, or named fields that are compared one by one.
 
+use std::collections::BTreeSet;
+
 use rustix::io::{Errno, Result};
 
 /// What a system call answered.
@@ -14,6 +16,8 @@ pub(super) struct Fields(Vec<(&'static str, Value)>);
 pub(super) enum Value {
     Number(i64),
     Bytes(Vec<u8>),
+    /// Things of which each is there or not, on its own.
+    Set(BTreeSet<String>),
     /// A step of the call that failed where others did not.
     Failed(Errno),
 }
@@ -62,6 +66,7 @@ pub(super) fn brief(answer: &Answer) -> String {
             let fields = fields.iter().map(|(name, value)| match value {
                 Value::Number(number) => format!("{name} {number}"),
                 Value::Failed(errno) => format!("{name} {errno:?}"),
+                Value::Set(set) => format!("{name} {set:?}"),
                 Value::Bytes(bytes) => {
                     let start = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]);
                     format!("{name} {} bytes ({:016x}) {start:?}", bytes.len(), sum(bytes))
@@ -75,6 +80,25 @@ pub(super) fn brief(answer: &Answer) -> String {
 /// Tells long answers from each other.
 fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum: u64, byte| sum.wrapping_mul(1_099).wrapping_add(u64::from(*byte)))
+}
+
+impl Value {
+    /// Whether it is what one of the others is; of a set each member, and what all of them have.
+    pub(super) fn is_like(&self, others: &[Option<&Self>]) -> bool {
+        let Self::Set(own) = self else { return others.contains(&Some(self)) };
+        let sets: Vec<&BTreeSet<String>> = others
+            .iter()
+            .filter_map(|other| match other {
+                Some(Self::Set(set)) => Some(set),
+                _ => None,
+            })
+            .collect();
+        let anybody_has = |member: &String| sets.iter().any(|set| set.contains(member));
+        let mut of_all = sets.iter().flat_map(|set| set.iter());
+        let is_ours =
+            |member: &String| own.contains(member) || !sets.iter().all(|set| set.contains(member));
+        !sets.is_empty() && own.iter().all(anybody_has) && of_all.all(is_ours)
+    }
 }
 
 impl From<i64> for Value {
@@ -131,5 +155,11 @@ impl<T: Into<Value>> From<Result<T>> for Value {
             Ok(value) => value.into(),
             Err(errno) => Self::Failed(errno),
         }
+    }
+}
+
+impl From<BTreeSet<String>> for Value {
+    fn from(set: BTreeSet<String>) -> Self {
+        Self::Set(set)
     }
 }

@@ -75,9 +75,15 @@ impl Answers {
                 if done.is_empty() {
                     return vec!["errno"];
                 }
-                let like_another =
-                    |name: &str| done.iter().any(|other| other.get(name) == fields.get(name));
-                fields.iter().map(|(name, _)| *name).filter(|name| !like_another(name)).collect()
+                let others = |name: &str| done.iter().map(|other| other.get(name)).collect();
+                let mut differences = Vec::new();
+                for (name, value) in fields.iter() {
+                    let others: Vec<_> = others(name);
+                    if !value.is_like(&others) {
+                        differences.push(*name);
+                    }
+                }
+                differences
             }
         }
     }

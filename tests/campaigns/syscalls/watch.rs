@@ -68,7 +68,8 @@ impl Ask {
     }
 }
 
-/// Every event once: how often something is read depends on how much came at a time.
+/// Every event once: how often something is read depends on how much came at a time. Each is judged
+/// on its own, since it is an earlier call that it tells of, and another one than its neighbour.
 fn events(side: &Side) -> Answer {
     let mut room = [MaybeUninit::uninit(); 32_768];
     let mut reader = Reader::new(side.watches.as_fd(), &mut room);
@@ -83,6 +84,6 @@ fn events(side: &Side) -> Answer {
             }
         }
     }
-    let text: Vec<u8> = seen.iter().flat_map(|event| format!("{event:?}\n").into_bytes()).collect();
-    Ok(Fields::one("events", text))
+    let lines: BTreeSet<String> = seen.iter().map(|event| format!("{event:?}")).collect();
+    Ok(Fields::one("events", lines))
 }
