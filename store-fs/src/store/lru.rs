@@ -1,4 +1,4 @@
-//! A cache of shared values, bounded by the bytes that they hold. Never does I/O.
+//! A cache of shared values, bounded by the bytes that they hold, or by one value. Never does I/O.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -55,11 +55,9 @@ impl<K: Copy + Eq + Hash + Debug, V> Lru<K, V> {
         self.state.lock().forget(key);
     }
 
-    /// Keeps a value that holds so many bytes, unless it alone is over the bound.
+    /// Keeps a value that holds so many bytes. One that is over the bound alone is kept alone, until
+    /// the next one comes: made anew for each request it would cost far more than its room.
     pub(crate) fn insert(&self, key: K, value: Arc<V>, bytes: usize) {
-        if bytes > self.bytes_max {
-            return;
-        }
         let mut state = self.state.lock();
         state.forget(&key);
         while state.bytes + bytes > self.bytes_max {
@@ -101,12 +99,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_the_bound_alone_is_not_kept_and_drives_nothing_out() {
+    fn what_is_over_the_bound_alone_is_kept_alone() {
         let cache = Lru::new(10);
         cache.insert(1, Arc::new(1), 10);
         cache.insert(2, Arc::new(2), 11);
+        assert!(cache.get(&2).is_some());
+        assert!(cache.get(&1).is_none());
+        cache.insert(3, Arc::new(3), 1);
         assert!(cache.get(&2).is_none());
-        assert!(cache.get(&1).is_some());
+        assert!(cache.get(&3).is_some());
     }
 
     #[test]
