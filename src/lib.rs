@@ -24,6 +24,8 @@ pub mod protocol;
 mod render;
 mod report;
 mod rundir;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 mod server;
 mod sys;
 mod trail;

@@ -20,23 +20,15 @@ use shuttle::thread;
 use store_fs::sync::explored::{Ending, Process, alone};
 use store_fs::{Attr, Entry, FsError, Ino, Operation, Prefix, SimDisk};
 
-use self::asked::check;
-use self::kernel::{Answers, Caching, Line as Listed};
-use self::program::{Program, Progress, Truth};
 use super::super::{begin, newest, wait};
 use super::*;
 use crate::engine::{Caller, Engine};
 use crate::host;
 use crate::protocol::{Done, Edit, Used};
-
-#[path = "../../../store-fs/tests/schedules/asked.rs"]
-mod asked;
-#[path = "../../../store-fs/tests/schedules/kernel.rs"]
-mod kernel;
-#[path = "../../../store-fs/tests/schedules/program.rs"]
-mod program;
-#[path = "../../../store-fs/tests/schedules/world.rs"]
-mod world;
+use crate::schedules::asked::check;
+use crate::schedules::kernel::{Answers, Caching, Line as Listed};
+use crate::schedules::program::{Program, Progress, Truth};
+use crate::schedules::world;
 
 const READERS: usize = 2;
 const QUESTIONS: usize = 3;
@@ -476,5 +468,5 @@ fn succeed(
 #[test]
 fn whatever_changes_is_announced_whoever_dies() {
     alone(|| _ = LazyLock::force(&TEMPLATE));
-    check("announcing", 500, once);
+    check("announcing", 1500, once);
 }
