@@ -55,8 +55,8 @@ impl<K: Copy + Eq + Hash + Debug, V> Lru<K, V> {
         self.state.lock().forget(key);
     }
 
-    /// Keeps a value that holds so many bytes. One that is over the bound alone is kept alone, until
-    /// the next one comes: made anew for each request it would cost far more than its room.
+    /// Keeps a value that holds so many bytes. One that is over the bound alone is kept alone,
+    /// until the next one comes: made anew for each request it would cost more than its room.
     pub(crate) fn insert(&self, key: K, value: Arc<V>, bytes: usize) {
         let mut state = self.state.lock();
         state.forget(&key);
