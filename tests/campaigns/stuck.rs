@@ -39,23 +39,13 @@ fn run(turn: &mut Turn<'_>) {
         rig.add(&name, "1.0", &[("share/stuck", Content::File(b"free"))]);
         rig.ok(["select", &name]);
         let path = rig.at("app").join(&name).join("share/stuck");
-        let mut selects = |turn: &mut Turn<'_>, what: &str, ended: &dyn Fn(Duration) -> bool| {
-            let begin = Instant::now();
-            for version in ["1.0", "2.0"].iter().cycle() {
-                let since = Instant::now();
-                line.select(&format!("other@{version}"));
-                turn.time(what, since.elapsed());
-                if ended(begin.elapsed()) {
-                    return;
-                }
-            }
-        };
-        selects(turn, "select", &|elapsed| elapsed > STUCK / 10);
+        // Half of it before and half of it after, since each select makes the store larger.
+        selects(&mut line, turn, "select", STUCK / 2);
         fs::write(&token, "").expect("ours");
         thread::scope(|scope| {
             let waiting = scope.spawn(|| fs::read_to_string(&path));
             wait_until("the lookup is stuck", || !token.exists());
-            selects(turn, "select beside it", &|elapsed| elapsed > STUCK);
+            selects(&mut line, turn, "select beside it", STUCK);
             if waiting.is_finished() {
                 turn.violation("the lookup was not stuck");
             }
@@ -66,5 +56,19 @@ fn run(turn: &mut Turn<'_>) {
             rig.wait_for_other_server(server);
         });
         line = Control::of(&rig);
+        selects(&mut line, turn, "select", STUCK / 2);
+    }
+}
+
+/// Selects for so long.
+fn selects(line: &mut Control, turn: &mut Turn<'_>, what: &str, lasts: Duration) {
+    let begin = Instant::now();
+    for version in ["1.0", "2.0"].iter().cycle() {
+        let since = Instant::now();
+        line.select(&format!("other@{version}"));
+        turn.time(what, since.elapsed());
+        if begin.elapsed() > lasts {
+            return;
+        }
     }
 }
