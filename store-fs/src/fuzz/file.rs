@@ -44,6 +44,8 @@ fn made(bytes: &[u8]) -> bool {
     });
     let mut file = write(releases, &trees, &recipe);
     check_release_file(&file).expect("what was written can be read");
+    let longer = [&file[..], &[0]].concat();
+    assert!(check_release_file(&longer).is_err(), "nothing is behind its end");
     let is_other = recipe.change(&mut file);
     assert_eq!(check_release_file(&file).is_err(), is_other, "a hash covers every byte");
     let cut = &file[..file.len() - 1];
