@@ -178,13 +178,10 @@ impl Sides {
         let mut asked = [plain, image, Some(&mut self.dynfs)];
         let mut again = 0;
         let mut answers = asked.each_mut().map(|side| side.as_mut().map(|side| call.run(side)));
-        while answers.iter().flatten().any(loops) && !answers.iter().flatten().all(loops) {
-            if again == TRIES {
-                break;
-            }
+        while again < TRIES && is_disturbed(&answers) {
             again += 1;
             for (side, answer) in asked.iter_mut().zip(&mut answers) {
-                if let (Some(side), Some(true)) = (side, answer.as_ref().map(loops)) {
+                if let (Some(side), Some(true)) = (side, answer.as_ref().map(is_of_a_disturbance)) {
                     *answer = Some(call.run(side));
                 }
             }
@@ -200,11 +197,19 @@ impl Sides {
     }
 }
 
-/// Whether a path led through too many links. Linux says so also of a path through more than 20 of
-/// them, on any file system, when something is mounted or unmounted anywhere during the walk: it
-/// walks again, and goes on counting. So whoever is alone with it is asked again.
-fn loops(answer: &Answer) -> bool {
-    *answer == Err(Errno::LOOP)
+/// Whether sides differ, and one of them says what a disturbed walk gives.
+fn is_disturbed(answers: &[Option<Answer>; 3]) -> bool {
+    let mut given = answers.iter().flatten();
+    let differ = given.next().is_some_and(|first| given.any(|other| other != first));
+    differ && answers.iter().flatten().any(is_of_a_disturbance)
+}
+
+/// What Linux says, on any file system, of a walk during which something is mounted or unmounted
+/// anywhere: it walks again and goes on counting links, so that more than 20 of them can be too
+/// many; and `openat2` gives up on a `..` that must not lead out, and says that it be repeated.
+/// So whoever says it and is alone with it is asked again; who means it says it again.
+fn is_of_a_disturbance(answer: &Answer) -> bool {
+    matches!(answer, Err(Errno::LOOP | Errno::AGAIN))
 }
 
 /// Binds a directory over itself, read-only, for this thread and those that it starts.
