@@ -217,8 +217,8 @@ pub struct LiveStatus {
     /// Where it is mounted.
     #[serde(with = "crate::path_text")]
     pub mountpoint: std::path::PathBuf,
-    /// Process id of the keeper.
-    pub keeper_pid: u32,
+    /// Process id of the keeper; none while its server has not yet started another.
+    pub keeper_pid: Option<u32>,
     /// Process id of the server.
     pub server_pid: u32,
     /// Servers that the keeper has replaced.

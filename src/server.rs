@@ -244,7 +244,7 @@ fn live(mountpoint: PathBuf, mounted_at: i64, memory: &Arc<Memory>, line: &Arc<L
     let named = |(operation, count): (Operation, u64)| (operation.name().to_owned(), count);
     Arc::new(move || LiveStatus {
         mountpoint: mountpoint.clone(),
-        keeper_pid: line.keeper(),
+        keeper_pid: Some(line.keeper()).filter(|pid| *pid != 0),
         server_pid: std::process::id(),
         server_restarts: memory.restarts(),
         mounted_at,

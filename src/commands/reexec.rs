@@ -24,7 +24,7 @@ struct Document {
     exe: String,
     /// Process ids before and after.
     server: [u32; 2],
-    keeper: [u32; 2],
+    keeper: [Option<u32>; 2],
 }
 
 pub(super) fn run(run: &mut Invocation, arguments: &cli::Reexec) -> Result<(), CommandError> {
@@ -51,10 +51,11 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Reexec) -> Result<(), C
         let exe = exe.display();
         return run.report.success(&format!("would replace server {} by one of {exe}", server[0]));
     }
-    let pids = |what, [before, after]: [u32; 2]| format!("{what} {before} -> {after}");
-    let mut line = pids("server", server);
+    let mut line = format!("server {} -> {}", server[0], server[1]);
     if arguments.keeper {
-        line = format!("{line}   {}", pids("keeper", keeper));
+        let [before, after] =
+            keeper.map(|pid| pid.map_or_else(|| "none".into(), |pid| pid.to_string()));
+        line = format!("{line}   keeper {before} -> {after}");
     }
     run.report.success(&format!("{line}   {}", render::duration(time)))
 }

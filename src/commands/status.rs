@@ -103,7 +103,7 @@ fn counts(state: &State) -> Document {
 /// What the daemon says.
 fn fill(document: &mut Document, live: &LiveStatus) {
     document.mount = Some(live.mountpoint.display().to_string());
-    document.pids = Pids { keeper: Some(live.keeper_pid), server: Some(live.server_pid) };
+    document.pids = Pids { keeper: live.keeper_pid, server: Some(live.server_pid) };
     document.restarts = live.server_restarts;
     document.announced = Some(live.announced.0);
     document.requests = live.requests.iter().cloned().collect();
@@ -160,10 +160,9 @@ fn text(document: &Document, state: &State, live: Option<&LiveStatus>) -> String
             0 => String::new(),
             times => format!(", replaced {}", render::count(times, "time")),
         };
-        row(
-            "processes",
-            format!("keeper {}, server {}{replaced}", live.keeper_pid, live.server_pid),
-        );
+        let keeper =
+            live.keeper_pid.map_or_else(|| "being started anew".to_owned(), |pid| pid.to_string());
+        row("processes", format!("keeper {keeper}, server {}{replaced}", live.server_pid));
         let busy = live.requests.iter().filter(|(_, count)| *count > 0);
         let requests: Vec<String> = busy.map(|(name, count)| format!("{name} {count}")).collect();
         row("requests", if requests.is_empty() { "none".to_owned() } else { requests.join(", ") });

@@ -28,11 +28,14 @@ use rustix::net::{
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use store_fs::Memory;
 
+use crate::host::Stopwatch;
 use crate::keeper::set_inheritable;
 
 /// Longest message of a keeper, in bytes; the rest is cut.
 const MESSAGE_LEN_MAX: usize = 4096;
-/// Pause before a keeper that could not be started is tried again; doubled each time.
+/// A keeper that dies younger than this, or could not be started, is not replaced at once.
+const YOUTH: Duration = Duration::from_millis(20);
+/// Pause before that; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -130,6 +133,7 @@ impl Guardian {
         let mut pause = PAUSE_MIN;
         let mut child: Option<Child> = None;
         loop {
+            let age = Stopwatch::start();
             self.line.listen();
             self.line.keeper.store(0, Ordering::Relaxed);
             // Reaps the one that was started here; the first one is somebody else's.
@@ -139,15 +143,17 @@ impl Guardian {
             if self.is_unmounted() {
                 return;
             }
+            // Until there is another, the death of this server is the end of the mount.
+            if age.elapsed() >= YOUTH {
+                pause = PAUSE_MIN;
+            } else {
+                thread::sleep(pause);
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
             match self.replace() {
-                Ok(started) => {
-                    child = Some(started);
-                    pause = PAUSE_MIN;
-                }
+                Ok(started) => child = Some(started),
                 Err(error) => tracing::error!("no keeper could be started: {error}"),
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 

@@ -93,7 +93,7 @@ fn run(turn: &mut Turn<'_>) {
     load.during(|| {
         while let Some(case) = turn.next() {
             if let Err(words) = one(&load, case, turn, &point, &panic) {
-                turn.violation(&words);
+                turn.violation(&format!("{words}\n{}", last_of_log(&load)));
             }
             load.tally(turn);
         }
@@ -132,7 +132,7 @@ fn one(
     while load.rig.pid_now(role).is_none_or(|now| now == pid) {
         load.check()?;
         if begin.elapsed() > PATIENCE {
-            return Err(format!("no other {role} came ({})\n{}", death.name(), remains(load, pid)));
+            return Err(format!("no other {role} came ({})\n{}", death.name(), remains(pid)));
         }
         // The language's own handler of a bad access gives way at the first one, and expects that
         // the access is tried again.
@@ -163,7 +163,7 @@ fn starve(pid: i32, process: &OwnedFd) {
 }
 
 /// What can be learned of a process that should be dead.
-fn remains(load: &Load, pid: i32) -> String {
+fn remains(pid: i32) -> String {
     let mut words = String::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         for file in ["stat", "syscall", "stack"] {
@@ -172,7 +172,11 @@ fn remains(load: &Load, pid: i32) -> String {
             words.push('\n');
         }
     }
+    words
+}
+
+fn last_of_log(load: &Load) -> String {
     let log = load.rig.log();
     let last = log.lines().count().saturating_sub(LOG_LINES);
-    words + &log.lines().skip(last).collect::<Vec<_>>().join("\n")
+    log.lines().skip(last).collect::<Vec<_>>().join("\n")
 }

@@ -221,7 +221,11 @@ fn served(stage: &Stage, lost: usize, body: impl FnOnce()) {
     let listener = control::bind(&root).unwrap();
     let service = control::Control {
         engine: Arc::clone(&engine).into(),
-        live: Arc::new(|| LiveStatus { keeper_pid: 11, server_pid: 12, ..LiveStatus::default() }),
+        live: Arc::new(|| LiveStatus {
+            keeper_pid: Some(11),
+            server_pid: 12,
+            ..LiveStatus::default()
+        }),
         held: Arc::new(|inodes| vec![None; inodes.len()]),
         owner: control::owner_of(&root).unwrap(),
         unmount: None,

@@ -19,8 +19,7 @@ fn gone(pid: i32) -> bool {
 /// Waits until another keeper than this one lives.
 fn wait_for_other_keeper(rig: &Rig, before: i32) -> i32 {
     wait_until("another keeper lives", || {
-        let pid = rig.pid("keeper");
-        pid != 0 && pid != before && !gone(pid)
+        rig.pid_now("keeper").is_some_and(|pid| pid != before && !gone(pid))
     });
     rig.pid("keeper")
 }
