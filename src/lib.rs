@@ -24,7 +24,8 @@ pub mod protocol;
 mod render;
 mod report;
 mod rundir;
-#[cfg(all(test, feature = "shuttle"))]
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
 mod schedules;
 mod server;
 mod sys;

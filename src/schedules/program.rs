@@ -87,6 +87,13 @@ pub(crate) struct Program<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
+/// The directory that everybody asks about, in half of the schedules: what happens to one at the
+/// same time is rare when each looks elsewhere.
+pub(crate) fn subject() -> Option<&'static str> {
+    let number = thread_rng().gen_range(0..2 * DIRECTORIES.len());
+    DIRECTORIES.get(number).copied()
+}
+
 impl Program<'_> {
     /// The states that a question may be answered from whose answer comes now.
     fn range(&self, since: usize) -> RangeInclusive<usize> {
@@ -172,22 +179,26 @@ impl Program<'_> {
         assert!(allowed.iter().any(|listed| same(listed)), "{path:?} {seen}: {allowed:?}");
     }
 
-    /// Asks anything.
-    pub(crate) fn ask(&self) {
+    /// Asks anything; of one directory, if there is one that everybody asks about.
+    pub(crate) fn ask(&self, of: Option<&str>) {
         let mut dice = thread_rng();
-        match dice.gen_range(0..4) {
-            0 => self.look(DIRECTORIES[dice.gen_range(0..DIRECTORIES.len())], true),
-            1 => self.look(DIRECTORIES[dice.gen_range(0..DIRECTORIES.len())], false),
-            _ => drop(self.walk(PATHS[dice.gen_range(0..PATHS.len())])),
+        let list = dice.gen_range(0..2) == 0;
+        match (of, dice.gen_range(0..2)) {
+            (Some(path), _) => self.look(path, list),
+            (None, 0) => self.look(DIRECTORIES[dice.gen_range(0..DIRECTORIES.len())], list),
+            (None, _) => drop(self.walk(PATHS[dice.gen_range(0..PATHS.len())])),
         }
     }
 
-    /// Nothing that is cached is older than what was announced.
-    pub(crate) fn check_all(&self) {
+    /// Nothing that is cached is older than what was announced; in and above one directory, if
+    /// there is one that everybody asked about.
+    pub(crate) fn check_all(&self, of: Option<&str>) {
         for path in PATHS {
-            self.walk(path);
+            if of.is_none_or(|of| path.starts_with(of) || of.starts_with(path)) {
+                self.walk(path);
+            }
         }
-        for path in DIRECTORIES {
+        for path in DIRECTORIES.into_iter().filter(|path| of.is_none_or(|of| *path == of)) {
             self.look(path, true);
             self.look(path, false);
         }

@@ -11,13 +11,14 @@ use store_fs::{DynFs, Memory, SimDisk};
 
 use super::asked::check;
 use super::kernel::Caching;
-use super::program::{Program, Progress, Truth};
+use super::program::{Program, Progress, Truth, subject};
 use super::states::World;
 
 const READERS: usize = 2;
-const QUESTIONS: usize = 3;
-/// States that follow each other in one schedule.
-const STATES: usize = 3;
+/// Questions of each, and changes, in one schedule: fewer in some, so that one moment of many more
+/// is that at which another thread goes on.
+const QUESTIONS_MAX: usize = 3;
+const CHANGES_MAX: usize = 2;
 
 static WORLD: LazyLock<(World, Truth)> = LazyLock::new(|| {
     let world = World::new();
@@ -74,25 +75,29 @@ impl Progress for Machine {
 }
 
 fn once() {
-    let first = thread_rng().gen_range(0..=WORLD.0.states.len() - STATES);
+    let mut dice = thread_rng();
+    let questions = dice.gen_range(1..=QUESTIONS_MAX);
+    let changes = dice.gen_range(1..=CHANGES_MAX);
+    let first = dice.gen_range(0..WORLD.0.states.len() - changes);
     let machine = Arc::new(Machine::new(first));
+    let subject = subject();
     let readers: Vec<_> = (0..READERS)
         .map(|_| {
             let machine = Arc::clone(&machine);
-            thread::spawn(move || (0..QUESTIONS).for_each(|_| machine.program().ask()))
+            thread::spawn(move || (0..questions).for_each(|_| machine.program().ask(subject)))
         })
         .collect();
-    for _ in 1..STATES {
+    for _ in 0..changes {
         machine.change();
     }
     for reader in readers {
         reader.join().expect("a reader goes on");
     }
-    machine.program().check_all();
+    machine.program().check_all(subject);
 }
 
 #[test]
 fn every_answer_is_of_one_state_and_none_stays_too_long() {
     alone(|| _ = LazyLock::force(&WORLD));
-    check("view swap", 3000, once);
+    check("view swap", 8000, once);
 }

@@ -12,7 +12,8 @@ use store_fs::{Announcement, Disk, DynFs, Kernel, Memory, Shown, Store, StoreErr
 use super::guardian::Line;
 use crate::engine::Show;
 
-#[cfg(all(test, feature = "shuttle"))]
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
 mod schedules;
 
 /// One thing to tell, and where to say that it was told.

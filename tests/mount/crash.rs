@@ -100,6 +100,39 @@ fn killed_while_announcing_behind_a_lookup() {
     }
 }
 
+/// Forgetting a list waits for nothing in the kernel, so what is on its way above it is waited for
+/// first: else a lookup that was answered before the change would bring old attributes after it.
+#[test]
+fn a_list_is_forgotten_behind_a_lookup_above_it() {
+    let scratch = tempfile::tempdir().expect("a place");
+    let token = scratch.path().join("token");
+    let stall = format!("stalled:{}", token.display());
+    let environment = [("DYNFS_TEST_STALL", stall.as_str())];
+    let Some(rig) = Rig::mounted_with("a_list_is_forgotten_behind_a_lookup_above_it", &environment)
+    else {
+        return;
+    };
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("other", "1.0");
+    rig.ok(["select", "demo"]);
+    let links = || fs::metadata(rig.at("lib")).expect("a directory").nlink();
+    assert_eq!(links(), 3);
+    fs::write(&token, "").expect("ours");
+    let path = rig.at("stalled");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || path.exists());
+        wait_until("the lookup has reached the server", || !token.exists());
+        let pid = rig.pid("server");
+        // Nothing in the root changes, but the list and the links of a directory in it.
+        let select = scope.spawn(|| rig.ok(["select", "other"]));
+        wait_until("the announcing thread waits in the kernel", || has_stuck_thread(pid));
+        kill(pid);
+        assert!(!waiting.join().expect("answered"), "the next server answers the lookup");
+        select.join().expect("the client learns that it was done");
+    });
+    assert_eq!(links(), 4);
+}
+
 /// A kernel that could not be told of a swap is told of everything by the same command given
 /// again, by the next change of anything, and by the next server.
 #[test]

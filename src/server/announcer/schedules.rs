@@ -27,7 +27,7 @@ use crate::host;
 use crate::protocol::{Done, Edit, Used};
 use crate::schedules::asked::check;
 use crate::schedules::kernel::{Answers, Caching, Line as Listed};
-use crate::schedules::program::{Program, Progress, Truth};
+use crate::schedules::program::{Program, Progress, Truth, subject};
 use crate::schedules::world;
 
 const READERS: usize = 2;
@@ -418,8 +418,11 @@ fn once() {
         }));
     };
     start(Box::new(Machine::edit_all));
+    let subject = subject();
     for _ in 0..READERS {
-        start(Box::new(|machine| (0..QUESTIONS).for_each(|_| machine.program().ask())));
+        start(Box::new(move |machine| {
+            (0..QUESTIONS).for_each(|_| machine.program().ask(subject));
+        }));
     }
     let mut server = keeper.start(None);
     let mut standby = None;
@@ -446,7 +449,7 @@ fn once() {
     for task in tasks {
         task.join().unwrap();
     }
-    machine.program().check_all();
+    machine.program().check_all(None);
 }
 
 /// The next server takes over: the one in waiting, if there is one that lives.

@@ -90,6 +90,17 @@ fn a_withheld_tree_is_an_error_until_something_is_shown() {
     assert_eq!(bench.walk("lib/xz/readme"), Some(known));
 }
 
+/// Garbage collection takes a generation's file first, and shows that it is gone then.
+#[test]
+fn a_generation_that_is_being_collected_is_stale_and_not_damaged() {
+    let bench = Bench::new(SMALL);
+    let frozen = bench.walk(".generations/1").unwrap().ino;
+    let writer = bench.store.writer().unwrap();
+    bench.store.remove_generations(&writer, &[GenerationNumber(1)]).unwrap();
+    let error = bench.fs.lookup(frozen, b"elsewhere").unwrap_err();
+    assert!(matches!(error, FsError::UnknownInode(ino) if ino == frozen), "{error}");
+}
+
 /// A kernel that was told of a state which is lost is told of every name that it can know.
 #[test]
 fn a_lost_state_is_made_up_for() {
