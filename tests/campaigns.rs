@@ -29,14 +29,12 @@ mod faults;
 mod files;
 #[path = "campaigns/flips.rs"]
 mod flips;
+#[path = "campaigns/harness.rs"]
+mod harness;
 #[path = "campaigns/kills.rs"]
 mod kills;
-#[path = "campaigns/ledger.rs"]
-mod ledger;
 #[path = "campaigns/load.rs"]
 mod load;
-#[path = "campaigns/options.rs"]
-mod options;
 #[path = "campaigns/parcel.rs"]
 mod parcel;
 #[path = "campaigns/register.rs"]
@@ -53,21 +51,15 @@ mod stuck;
 mod sys;
 #[path = "campaigns/syscalls.rs"]
 mod syscalls;
-#[path = "campaigns/table.rs"]
-mod table;
-#[path = "campaigns/times.rs"]
-mod times;
-#[path = "campaigns/turn.rs"]
-mod turn;
 #[path = "campaigns/upgrades.rs"]
 mod upgrades;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use crate::ledger::Ledger;
-use crate::options::Options;
-use crate::turn::{Campaign, Turn};
+use crate::harness::ledger::Ledger;
+use crate::harness::options::Options;
+use crate::harness::turn::{Campaign, Turn};
 
 /// In the order of the table.
 const CAMPAIGNS: &[Campaign] = &[
@@ -105,7 +97,7 @@ fn main() -> ExitCode {
     for campaign in wanted {
         run(campaign, &options, &mut ledger);
     }
-    println!("\n{}", table::render(CAMPAIGNS, &ledger));
+    println!("\n{}", harness::table::render(CAMPAIGNS, &ledger));
     match ledger.has_failed() {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

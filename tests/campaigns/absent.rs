@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::harness::turn::{Campaign, Turn};
 use crate::rig::{Content, Rig, kill, stop, wait_until};
 use crate::sys::Mapping;
-use crate::turn::{Campaign, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "absent",

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 
 use store_fs::fuzz::IndexCuts;
 
-use crate::turn::{Campaign, Dice, Turn};
+use crate::harness::turn::{Campaign, Dice, Turn};
 
 #[path = "crash_states/scene.rs"]
 mod scene;

@@ -22,9 +22,9 @@ use store_fs::fsck::fsck_disk;
 use store_fs::release_file::{Wanted, check_release_file, receive};
 use store_fs::{DynFs, FsckOptions, Loss, ReleaseFile, SimDisk};
 
+use crate::harness::turn::{Campaign, Dice, Turn};
 use crate::parcel::{host, new_store, open, words};
 use crate::seen::{Seen, Thing, Walk};
-use crate::turn::{Campaign, Dice, Turn};
 
 #[path = "faults/fault.rs"]
 mod fault;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use crate::harness::turn::{Campaign, Turn};
 use crate::restarts::resident;
 use crate::rig::Rig;
-use crate::turn::{Campaign, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "files",

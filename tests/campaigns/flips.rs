@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use crate::control::Control;
+use crate::harness::turn::{Campaign, Turn};
 use crate::load::Load;
 use crate::rig::Rig;
-use crate::turn::{Campaign, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "flips",

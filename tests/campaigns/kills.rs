@@ -11,9 +11,9 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal, prlimit,
 };
 
+use crate::harness::turn::{Campaign, Case, Dice, Turn};
 use crate::load::Load;
 use crate::rig::{PATIENCE, Rig};
-use crate::turn::{Campaign, Case, Dice, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "kills",

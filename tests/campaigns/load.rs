@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::harness::turn::{Dice, Turn};
 use crate::register::Register;
 use crate::rig::{Content, PATIENCE, Rig};
-use crate::turn::{Dice, Turn};
 
 /// Readers at once.
 const READERS: u64 = 4;

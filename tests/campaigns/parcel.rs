@@ -10,7 +10,7 @@ use resolver::{
 };
 use store_fs::{Prefix, SimDisk, Store, StoreError, TreeBuilder};
 
-use crate::turn::Dice;
+use crate::harness::turn::Dice;
 
 /// Bytes of a file that needs an outboard, just so.
 pub(crate) const LARGE: usize = 65_536 + 100;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::harness::turn::{Campaign, Turn};
 use crate::rig::{PATIENCE, Rig, read, wait_until};
-use crate::turn::{Campaign, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "restarts",

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::harness::turn::{Campaign, Dice, Turn};
 use crate::load::forget;
 use crate::rig::{Content, Rig, kill};
-use crate::turn::{Campaign, Dice, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "stalls",

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::control::Control;
+use crate::harness::turn::{Campaign, Turn};
 use crate::rig::{Content, Rig, kill, wait_until};
-use crate::turn::{Campaign, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "stuck",

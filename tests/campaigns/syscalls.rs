@@ -46,8 +46,8 @@ use std::time::Instant;
 use self::call::{Board, Call, level};
 use self::judge::{Answers, Verdict};
 use self::world::{Sides, World};
+use crate::harness::turn::{Campaign, Case, Turn};
 use crate::rig::Rig;
-use crate::turn::{Campaign, Case, Turn};
 
 /// Calls of a case.
 const CALLS: u64 = 1_000;

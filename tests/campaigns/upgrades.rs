@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::harness::turn::{Campaign, Case, Turn};
 use crate::load::Load;
 use crate::rig::Rig;
-use crate::turn::{Campaign, Case, Turn};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "upgrades",

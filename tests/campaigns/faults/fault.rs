@@ -5,7 +5,7 @@ use std::path::Path;
 use store_fs::disk::Caching;
 use store_fs::{Disk, SimDisk};
 
-use crate::turn::Dice;
+use crate::harness::turn::Dice;
 
 /// Bytes that a disk loses or swaps as a whole.
 const BLOCKS: [usize; 3] = [16, 512, 4096];

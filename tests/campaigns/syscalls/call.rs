@@ -7,7 +7,7 @@ use super::answer::{Answer, Fields, Value, done, gives};
 use super::side::{Place, SLOTS, Side, Start};
 use super::tree::{Tree, beyond_an_image};
 use super::{change, descriptor, listing, mapping, name, watch};
-use crate::turn::Dice;
+use crate::harness::turn::Dice;
 
 /// A system call.
 #[derive(Clone, Debug)]

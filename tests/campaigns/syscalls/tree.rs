@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use crate::turn::Dice;
+use crate::harness::turn::Dice;
 
 /// Around pages, chunk groups (65,536 bytes), and what is read ahead.
 const SIZES: [u64; 31] = [

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::turn::Campaign;
+use crate::harness::turn::Campaign;
 
 /// What the test harness of the language understands and `cargo test` may hand to every test.
 const NOT_FOR_US: [&str; 4] = ["--nocapture", "--no-capture", "--quiet", "-q"];

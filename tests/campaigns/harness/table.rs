@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::ledger::{Ledger, Record};
-use crate::turn::Campaign;
+use crate::harness::ledger::{Ledger, Record};
+use crate::harness::turn::Campaign;
 
 /// One line for each campaign that ran or could not.
 pub(crate) fn render(campaigns: &[Campaign], ledger: &Ledger) -> String {

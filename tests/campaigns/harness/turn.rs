@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::ledger::{Ledger, Record};
-use crate::options::Options;
+use crate::harness::ledger::{Ledger, Record};
+use crate::harness::options::Options;
 
 /// One promise, tried very often.
 #[derive(Debug)]

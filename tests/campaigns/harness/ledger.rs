@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::options::Options;
-use crate::times::Times;
+use crate::harness::options::Options;
+use crate::harness::times::Times;
 
 /// How often the file is written at most.
 const PAUSE: Duration = Duration::from_secs(2);
