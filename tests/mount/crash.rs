@@ -126,7 +126,7 @@ fn a_list_is_forgotten_behind_a_lookup_above_it() {
         // Nothing in the root changes, but the list and the links of a directory in it.
         let select = scope.spawn(|| rig.ok(["select", "other"]));
         wait_until("the announcing thread waits in the kernel", || has_stuck_thread(pid));
-        kill(pid);
+        send(pid, Signal::KILL);
         assert!(!waiting.join().expect("answered"), "the next server answers the lookup");
         select.join().expect("the client learns that it was done");
     });
