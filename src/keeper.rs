@@ -218,12 +218,13 @@ impl Keeper<'_> {
         let mut former = None;
         loop {
             let age = host::Stopwatch::start();
-            let mut watched = match present.take() {
-                Some(watched) => watched,
-                None => self.start("server", &self.program).map_err(|error| {
-                    detach(&self.options.mountpoint);
-                    doing("starting the server")(error)
-                })?,
+            let next = match present.take() {
+                Some(watched) => Some(watched),
+                None => self.next(notes.is_none())?,
+            };
+            let Some(mut watched) = next else {
+                self.unbind();
+                return Ok(());
             };
             self.vigil.iter_mut().for_each(Vigil::begin_anew);
             let ended = watched.watch(self, &mut || {
@@ -278,6 +279,28 @@ impl Keeper<'_> {
                 }
             }
             self.memory.count_restart();
+        }
+    }
+
+    /// Starts a server. Whoever waits for a mount that is in use goes on waiting until there is
+    /// memory, or room for a process. `None`: the mount has gone meanwhile.
+    fn next(&self, is_in_use: bool) -> Result<Option<Watched>, MountError> {
+        let mut pause = BACKOFF_MIN;
+        loop {
+            match self.start("server", &self.program) {
+                Ok(watched) => return Ok(Some(watched)),
+                Err(error) if is_in_use => {
+                    tracing::error!("starting the server: {error}; again in {pause:?}");
+                }
+                Err(error) => {
+                    detach(&self.options.mountpoint);
+                    return Err(doing("starting the server")(error));
+                }
+            }
+            if watch::rest(self, pause).map_err(doing("waiting"))? {
+                return Ok(None);
+            }
+            pause = (pause * 2).min(BACKOFF_MAX);
         }
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGKILL, SIGTERM};
 use store_fs::{Blame, InFlightRow, Memory};
 
@@ -36,6 +36,8 @@ const STANDBY_PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE_ANNOUNCING: Duration = Duration::from_millis(5);
 /// How often otherwise: then its end is reported at once, and this is only a net below.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often when the kernel does not let us wait.
+const PAUSE_BLIND: Duration = Duration::from_millis(100);
 /// Nanoseconds between looks for one that hangs.
 const LOOK_EVERY: u64 = 900_000_000;
 /// How long a server may take to end after the mount has gone.
@@ -258,7 +260,7 @@ impl Watched {
         if server.ready {
             if self.how != How::Replaced {
                 self.how = How::Replaced;
-                kill_process(self.pid, Signal::KILL)?;
+                self.kill()?;
             }
             return Ok(());
         }
@@ -329,7 +331,15 @@ impl Watched {
             keeper.memory.blame(request.unique, Blame::Crash);
         }
         self.how = How::Hung;
-        Ok(kill_process(self.pid, Signal::KILL)?)
+        self.kill()
+    }
+
+    /// Kills it, and no other process that has its number by now; nothing when it is dead.
+    fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Err(error) if error != rustix::io::Errno::SRCH => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn wait(&self, keeper: &Keeper<'_>) -> io::Result<Seen> {
@@ -349,7 +359,11 @@ impl Watched {
         }
         match poll(&mut fds, Some(&timespec(pause))) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            // A keeper that gives up is worse than one that sees everything a little later.
+            Err(error) => {
+                tracing::warn!("waiting for the server: {error}");
+                std::thread::sleep(PAUSE_BLIND);
+            }
         }
         let signal = fds[1].revents().contains(PollFlags::IN);
         if signal {
@@ -420,7 +434,7 @@ impl Watched {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         poll(&mut fds, Some(&timespec(END_PATIENCE)))?;
         if !self.is_dead()? {
-            kill_process(self.pid, Signal::KILL)?;
+            self.kill()?;
             if let Some(child) = &mut self.child {
                 child.wait()?;
             }
@@ -433,6 +447,27 @@ struct Seen {
     unmounted: bool,
     signal: bool,
     message: bool,
+}
+
+/// Waits while there is no server to watch; whether the mount has gone.
+pub(super) fn rest(keeper: &Keeper<'_>, pause: Duration) -> io::Result<bool> {
+    let mut fds = [
+        PollFd::new(&keeper.device, PollFlags::empty()),
+        PollFd::new(&keeper.signals, PollFlags::IN),
+    ];
+    match poll(&mut fds, Some(&timespec(pause))) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => {
+            tracing::warn!("waiting for the mount: {error}");
+            std::thread::sleep(pause);
+        }
+    }
+    let [unmounted, signal] = fds.map(|fd| fd.revents());
+    if signal.contains(PollFlags::IN) {
+        rustix::io::read(&keeper.signals, &mut [0; 16])?;
+        unmount(keeper);
+    }
+    Ok(unmounted.contains(PollFlags::ERR))
 }
 
 /// Whether a process that is not our child has ended.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::rig::{Rig, kill, read, send, wait_until};
 
@@ -86,6 +86,50 @@ fn a_server_that_dies_before_its_next_keeper_watches() {
     rig.wait_for_other_server(server);
     assert_eq!(rig.pid("keeper"), next);
     assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+}
+
+/// Fewer files than a keeper has open, and as many as it asks the kernel to watch.
+const FEW: u64 = 6;
+
+/// Lets a process that was started here have so many files open; how many it could.
+fn let_open(pid: i32, files: Option<u64>) -> Option<u64> {
+    let limit = Rlimit { current: files, ..getrlimit(Resource::Nofile) };
+    prlimit(Pid::from_raw(pid), Resource::Nofile, limit).expect("its owner may").current
+}
+
+/// A keeper that cannot start a server tries until it can, and whoever asks the mount waits.
+#[test]
+fn a_server_that_cannot_be_started_now() {
+    let Some(rig) = Rig::mounted("a_server_that_cannot_be_started_now") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let [keeper, server] = ["keeper", "server"].map(|role| rig.pid(role));
+    let usual = let_open(keeper, Some(FEW));
+    kill(server);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| read(&rig.at("lib/demo/share/version")));
+        wait_until("it was tried twice", || {
+            rig.log().lines().filter(|line| line.contains("starting the server")).count() >= 2
+        });
+        assert!(!reader.is_finished());
+        let_open(keeper, usual);
+        assert_eq!(reader.join().expect("answered"), "1.0");
+    });
+    rig.wait_for_other_server(server);
+}
+
+/// A mount whose server cannot be started can still be ended.
+#[test]
+fn an_unmount_while_no_server_can_be_started() {
+    let Some(rig) = Rig::mounted("an_unmount_while_no_server_can_be_started") else { return };
+    let [keeper, server] = ["keeper", "server"].map(|role| rig.pid(role));
+    let_open(keeper, Some(FEW));
+    kill(server);
+    wait_until("it was tried", || rig.log().contains("starting the server"));
+    send(keeper, Signal::TERM);
+    wait_until("the keeper has ended", || gone(keeper));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("there");
+    assert!(!mounts.contains(rig.mountpoint().to_str().expect("UTF-8")));
 }
 
 /// A keeper that dies and a mount at that very moment do not make two daemons.
