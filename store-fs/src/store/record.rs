@@ -40,13 +40,22 @@ pub(crate) const RELEASE_FILE: RecordKind =
     RecordKind { name: "release-file", version: 1, len_max: 64 * 1024 * 1024 };
 
 /// A record of this kind with these lines behind its first one, whatever they are.
+pub(crate) fn framed(kind: RecordKind, lines: &[u8]) -> Vec<u8> {
+    seal_any(RecordWriter::new(kind, lines.len()), lines)
+}
+
+/// The same, unless they look as if they had a first line of their own, as a whole record without
+/// its last one has.
 pub(crate) fn sealed(kind: RecordKind, lines: &[u8]) -> Vec<u8> {
-    let kind = RecordKind { len_max: u64::MAX, ..kind };
-    let mut writer = RecordWriter::new(kind, lines.len());
-    let head = if lines.starts_with(b"{\"record\":") { writer.bytes.len() } else { 0 };
+    match lines.starts_with(b"{\"record\":") {
+        true => seal_any(RecordWriter { kind, bytes: Vec::new() }, lines),
+        false => framed(kind, lines),
+    }
+}
+
+fn seal_any(mut writer: RecordWriter, lines: &[u8]) -> Vec<u8> {
+    writer.kind.len_max = u64::MAX;
     writer.bytes.extend_from_slice(lines);
-    // A whole record without its last line has a first one of its own.
-    writer.bytes.drain(..head);
     writer.seal().unwrap_or_default()
 }
 
