@@ -221,6 +221,12 @@ pub fn writable(dir: &Path) -> Result<(), CommandError> {
     }
 }
 
+/// Whether there is a process of this number, as far as this one can see.
+pub(crate) fn lives(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
 /// Asks the kernel to spare this process, or to kill it sooner, when memory runs out: -1000 to
 /// 1000, lower is safer. Only root may ask to be spared, and nothing depends on it.
 pub fn spare_from_oom(score: i32) {

@@ -405,17 +405,25 @@ fn claim(options: &MountOptions) -> Result<Claim, MountError> {
     for _ in 0..HOLDER_LOOKS_MAX {
         match asked {
             Asked::Granted(claim) => return Ok(claim),
-            Asked::Held(Some(holder)) => {
-                let claim::Holder { pid, mountpoint } = holder;
+            Asked::Held(Some(claim::Holder { pid, mountpoint })) if host::lives(pid) => {
                 return Err(MountError::Served { pid, mountpoint });
             }
-            // Somebody took it just now and has not yet written who it is.
-            Asked::Held(None) => std::thread::sleep(HOLDER_PAUSE),
+            // Somebody took it just now and has not yet written who it is, or only asks.
+            Asked::Held(_) => std::thread::sleep(HOLDER_PAUSE),
         }
         asked = take().map_err(doing("claiming the store"))?;
     }
-    let source = io::Error::from(io::ErrorKind::ResourceBusy);
-    Err(MountError::Io { action: "asking who serves the store".into(), source })
+    match asked {
+        Asked::Granted(claim) => Ok(claim),
+        // It lives where this process cannot see it.
+        Asked::Held(Some(claim::Holder { pid, mountpoint })) => {
+            Err(MountError::Served { pid, mountpoint })
+        }
+        Asked::Held(None) => {
+            let source = io::Error::from(io::ErrorKind::ResourceBusy);
+            Err(MountError::Io { action: "asking who serves the store".into(), source })
+        }
+    }
 }
 
 fn watch_signals() -> io::Result<OwnedFd> {

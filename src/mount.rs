@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -236,6 +236,7 @@ pub fn check(store: &Path, mountpoint: &Path) -> Result<PathBuf, MountError> {
 ///
 /// [`MountError`].
 pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
+    may_unmount(store)?;
     let mounts = mounts()?;
     let holder = match living(store) {
         // Without a keeper it can be unmounted like any other.
@@ -247,7 +248,6 @@ pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
         (Some(holder), None) => return Err(MountError::Detached { pid: holder.pid }),
         (None, None) => return Err(MountError::NotMounted),
     };
-    may_unmount(store)?;
     // A mount that nobody serves is in use by nobody who could go on.
     let served = holder.is_some() || claim::is_served(store).map_err(of_store(store))?;
     device::unmount(&mountpoint, lazy || !served)?;
@@ -264,13 +264,13 @@ pub fn umount(store: &Path, lazy: bool) -> Result<PathBuf, MountError> {
 ///
 /// As [`umount`], but for what only trying shows: whether it is in use.
 pub fn rehearse_umount(store: &Path) -> Result<PathBuf, MountError> {
+    may_unmount(store)?;
     let mounts = mounts()?;
     let mountpoint = match (living(store), mountinfo::mountpoint_of(&mounts, store)) {
         (_, Some(mountpoint)) => mountpoint.to_owned(),
         (Ok(Some(holder)), None) => return Err(MountError::Detached { pid: holder.pid }),
         (_, None) => return Err(MountError::NotMounted),
     };
-    may_unmount(store)?;
     Ok(mountpoint)
 }
 
@@ -313,9 +313,13 @@ fn end_daemon(store: &Path) {
     }
 }
 
-/// The processes of a store's daemon, known by their command lines.
+/// The processes of a store's daemon, known by their command lines, and by what they find where
+/// the store is: another machine's, as a container has one, may be at the same path.
 fn daemon(store: &Path) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let place = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let here = place(store);
+    let below = store.strip_prefix("/").unwrap_or(store);
     let is_ours = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == 0).skip(1);
         let role = words.next().is_some_and(|role| ROLES.iter().any(|r| r.as_bytes() == role));
@@ -324,7 +328,7 @@ fn daemon(store: &Path) -> Vec<Pid> {
     let pid = |entry: std::fs::DirEntry| {
         let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        is_ours(&line).then_some(pid)
+        (is_ours(&line) && place(&entry.path().join("root").join(below)) == here).then_some(pid)
     };
     entries.flatten().filter_map(pid).collect()
 }
@@ -373,7 +377,12 @@ fn held(store: &Path, holder: claim::Holder) -> Result<MountError, MountError> {
 
 /// Root and the owner of the store may unmount it; `fusermount3` would say less of the reason.
 fn may_unmount(store: &Path) -> Result<(), MountError> {
-    let owner = crate::control::owner_of(store).map_err(of_store(store))?;
+    let owner = match crate::control::owner_of(store) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(MountError::NotMounted);
+        }
+        owner => owner.map_err(of_store(store))?,
+    };
     if crate::control::may_change(host::uid(), owner) {
         return Ok(());
     }

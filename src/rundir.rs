@@ -58,8 +58,8 @@ pub(crate) fn make(store: &Path) -> io::Result<()> {
     create_public_dir(CWD, &path(store)).map(drop)
 }
 
-/// Lets everybody read a file of the directory, whatever the umask was: who serves a store is no
-/// secret. Only its owner can, and only the first time it changes anything.
+/// Lets everybody read the log, whatever the umask was: how a store fares is no secret. Only its
+/// owner can, and only the first time it changes anything.
 pub(crate) fn open_to_all(file: &std::fs::File) {
     let readable = std::fs::Permissions::from_mode(0o644);
     if let Err(error) = file.set_permissions(readable) {

@@ -17,6 +17,7 @@ mod guardian;
 mod standby;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -137,7 +138,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
     let Handed { store: directory, mountpoint, device, memory, control, line } = handed;
     host::spare_from_oom(OOM_SCORE);
-    let _living = claim::serve(&directory)?;
+    let _living = show_life(&directory);
     let words = memory.negotiated();
     let agreed = words.and_then(|words| Agreed::from_bytes(&words));
     let agreed = agreed.ok_or("the memory file lacks the handshake")?;
@@ -208,6 +209,15 @@ fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
     drop(stopper);
     commands.join().map_err(|_| "the thread of the commands panicked")?;
     Ok(())
+}
+
+/// Has others see that this server lives. Only `mount` asks, and only when there is no keeper, so
+/// that it cannot be seen is no reason to leave programs waiting.
+fn show_life(store: &Path) -> Option<File> {
+    let living = claim::serve(store);
+    living
+        .inspect_err(|error| tracing::warn!("it cannot be seen that this server lives: {error}"))
+        .ok()
 }
 
 /// Proves what would be served, and waits for the keeper's word; `false` when it never comes.

@@ -1,6 +1,8 @@
 //! `dynfs reexec`: another server, and another keeper, without anybody noticing.
 
-use std::path::PathBuf;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,9 +10,10 @@ use serde::Serialize;
 use crate::cli;
 use crate::client;
 use crate::error::{CommandError, Kind};
-use crate::host::Stopwatch;
+use crate::host::{self, Stopwatch};
 use crate::invocation::{Invocation, absolute};
 use crate::mount::MountError;
+use crate::mountinfo::{FS_TYPE, Mount};
 use crate::protocol::{DaemonStatus, Replaced};
 use crate::render;
 
@@ -42,6 +45,10 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Reexec) -> Result<(), C
     let after = status(run)?;
     let server = [before.live.server_pid, after.live.server_pid];
     let keeper = [before.live.keeper_pid, after.live.keeper_pid];
+    if !run.dry_run && !runs(after.live.server_pid, &exe) {
+        let words = "the new server never served, and the former program serves again";
+        return Err(CommandError::new(Kind::Failed, words).hint("run/log in the store says why"));
+    }
     if run.report.wants_json() {
         let exe = exe.display().to_string();
         let document = Document { dry_run: run.dry_run, exe, server, keeper };
@@ -61,7 +68,7 @@ pub(super) fn run(run: &mut Invocation, arguments: &cli::Reexec) -> Result<(), C
 }
 
 /// The program without symbolic links, since the keeper runs elsewhere and later.
-fn program(given: Option<&std::path::Path>) -> Result<PathBuf, CommandError> {
+fn program(given: Option<&Path>) -> Result<PathBuf, CommandError> {
     let path = match given {
         Some(path) => absolute(path)?,
         None => std::env::current_exe().map_err(|error| {
@@ -69,6 +76,12 @@ fn program(given: Option<&std::path::Path>) -> Result<PathBuf, CommandError> {
         })?,
     };
     match std::fs::metadata(&path) {
+        Ok(file) if file.is_file() && is_served(&file) => {
+            // It would have to be asked for its own pages before it can answer.
+            let words = format!("{} is served by dynfs, and so cannot serve it", path.display());
+            Err(CommandError::new(Kind::Refused, words)
+                .hint("copy it to a file system of the kernel, and give that path"))
+        }
         Ok(file) if file.is_file() => Ok(path),
         Ok(_) => Err(CommandError::usage(format!("{} is not a program", path.display()))
             .hint("give the path of another dynfs")),
@@ -78,6 +91,22 @@ fn program(given: Option<&std::path::Path>) -> Result<PathBuf, CommandError> {
                 .hint("give the path of another dynfs"))
         }
         Err(error) => Err(CommandError::io("finding", &path, &error)),
+    }
+}
+
+/// Whether a file is below a mount of ours, of whatever store.
+fn is_served(file: &Metadata) -> bool {
+    let device = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+    let is_there = |mount: &Mount| mount.kind == FS_TYPE && (mount.major, mount.minor) == device;
+    host::mounts().is_ok_and(|mounts| mounts.iter().any(is_there))
+}
+
+/// Whether a process runs this program; also where that cannot be seen.
+fn runs(pid: u32, exe: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    match (place(Path::new(&format!("/proc/{pid}/exe"))), place(exe)) {
+        (Ok(running), Ok(wanted)) => running == wanted,
+        _ => true,
     }
 }
 

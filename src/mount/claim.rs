@@ -4,6 +4,8 @@
 //! <store>/run/keeper    {"pid":311,"mountpoint":"/dyn"}    locked (flock) while the keeper lives
 //! <store>/run/server    empty                              locked, shared, by each living server
 //! ```
+//!
+//! Only the owner of the store and root can open them: whoever can read a file can lock it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -13,11 +15,15 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use store_fs::disk::keep_to_owner;
 
 use crate::rundir;
 
 /// Bytes of it that are read: a path and a number.
 const LEN_MAX: u64 = 64 * 1024;
+/// How often, and in what distance, a server asks again for a lock that an asker has for a moment.
+const SERVE_LOOKS: u32 = 20;
+const SERVE_PAUSE: Duration = Duration::from_millis(1);
 /// How often a wait looks again.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -54,22 +60,17 @@ impl Claim {
     /// The operating system's.
     pub(crate) fn take(store: &Path, mountpoint: &Path) -> io::Result<Asked> {
         rundir::make(store)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(rundir::claim(store))?;
-        rundir::open_to_all(&file);
+        let mut file = open(store, &rundir::claim(store))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Asked::Held(read(&mut file))),
             Err(error) => return Err(error.into()),
         }
         let holder = Holder { pid: std::process::id(), mountpoint: mountpoint.to_owned() };
-        file.set_len(0)?;
-        file.write_all(&serde_json::to_vec(&holder)?)?;
+        if let Err(error) = write(&mut file, &holder) {
+            // A store that has become read-only goes on being served.
+            tracing::warn!("who serves the store cannot be written down: {error}");
+        }
         Ok(Asked::Granted(Self { _file: file }))
     }
 }
@@ -78,14 +79,37 @@ impl Claim {
 ///
 /// # Errors
 ///
-/// The operating system's.
+/// The operating system's; `WouldBlock` when somebody who asks has it just now, time after time.
 pub(crate) fn serve(store: &Path) -> io::Result<File> {
-    let path = rundir::server(store);
-    let mode = |options: &mut OpenOptions| options.mode(0o644).open(&path);
-    let file = mode(OpenOptions::new().read(true).append(true).create(true))?;
-    rundir::open_to_all(&file);
-    flock(&file, FlockOperation::NonBlockingLockShared)?;
+    let file = open(store, &rundir::server(store))?;
+    let mut locked = flock(&file, FlockOperation::NonBlockingLockShared);
+    for _ in 0..SERVE_LOOKS {
+        if locked != Err(rustix::io::Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::sleep(SERVE_PAUSE);
+        locked = flock(&file, FlockOperation::NonBlockingLockShared);
+    }
+    locked?;
     Ok(file)
+}
+
+/// A lock file, for writing where that is possible: to read it is enough to lock it, and a store
+/// may have become read-only since it was mounted.
+fn open(store: &Path, path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path)?,
+        file => file?,
+    };
+    keep_to_owner(&file, File::open(store)?)?;
+    Ok(file)
+}
+
+fn write(file: &mut File, holder: &Holder) -> io::Result<()> {
+    file.set_len(0)?;
+    file.write_all(&serde_json::to_vec(holder)?)
 }
 
 /// Whether any server of the store lives, whatever became of its keeper.

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-pub use os::{OsDisk, OsFile, OsTemp, create_public_dir};
+pub use os::{OsDisk, OsFile, OsTemp, create_public_dir, keep_to_owner};
 pub use sim::{Loss, PowerCut, SimDisk, SimFile, SimTemp};
 
 /// The directory for temporary files on file systems that have no nameless ones.

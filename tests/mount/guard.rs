@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -86,6 +87,30 @@ fn a_server_that_dies_before_its_next_keeper_watches() {
     rig.wait_for_other_server(server);
     assert_eq!(rig.pid("keeper"), next);
     assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+}
+
+/// Whoever can open a lock file can lock it, and so keep everybody else from the store.
+#[test]
+fn only_the_owner_can_open_a_lock() {
+    let Some(rig) = Rig::mounted("only_the_owner_can_open_a_lock") else { return };
+    let locks = ["run/keeper", "run/server", "lock", "adding"].map(|name| rig.store().join(name));
+    rig.add_plain("demo", "1.0");
+    for lock in &locks {
+        let mode = fs::metadata(lock).expect("made by now").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", lock.display());
+        // As earlier ones left it.
+        fs::set_permissions(lock, fs::Permissions::from_mode(0o644)).expect("ours");
+    }
+    let [keeper, server] = ["keeper", "server"].map(|role| rig.pid(role));
+    kill(server);
+    rig.wait_for_other_server(server);
+    kill(keeper);
+    wait_for_other_keeper(&rig, keeper);
+    rig.add_plain("demo", "2.0");
+    rig.ok(["select", "demo"]);
+    wait_until("they are closed again", || {
+        locks.iter().all(|lock| fs::metadata(lock).is_ok_and(|found| found.mode() & 0o077 == 0))
+    });
 }
 
 /// Fewer files than a keeper has open, and as many as it asks the kernel to watch.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use crate::rig::{Rig, read};
+use crate::rig::{Content, Rig, read};
 
 /// A copy of the program under test, as another version would be.
 fn other_program(rig: &Rig, name: &str) -> PathBuf {
@@ -69,6 +69,22 @@ fn what_cannot_serve_is_dropped() {
     let missing = rig.run(["reexec", "--exe", "/no/such/program"]);
     assert_eq!(missing.status.code(), Some(3), "{}", String::from_utf8_lossy(&missing.stderr));
     assert_eq!(read(&rig.at("lib/demo/share/version")), "1.0");
+}
+
+/// A server whose pages the mount has would have to answer before it can run.
+#[test]
+fn a_program_below_the_mount_cannot_serve_it() {
+    let Some(rig) = Rig::mounted("a_program_below_the_mount_cannot_serve_it") else { return };
+    let tool = std::fs::read("/bin/true").expect("coreutils");
+    rig.add("tool", "1.0", &[("bin/tool", Content::Program(&tool))]);
+    rig.ok(["select", "tool"]);
+    let server = rig.pid("server");
+    let exe = rig.at("app/tool/bin/tool");
+    let output = rig.run(["reexec".as_ref(), "--exe".as_ref(), exe.as_os_str()]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{errors}");
+    assert!(errors.contains("is served by dynfs"), "{errors}");
+    assert_eq!(rig.pid("server"), server);
 }
 
 /// The last resort: whoever waits gets an error, and the place is free for another mount.

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::rig::{Content, Rig, kill, read};
+use crate::rig::{Content, Rig, kill, read, wait_until};
 
 /// More than one group of hashes.
 const LARGE: usize = 300_000;
@@ -321,6 +321,14 @@ impl Disk {
         Some(Self(place))
     }
 
+    /// The same once more, mounted above it.
+    fn above(&self) -> Above {
+        let place = self.0.path();
+        let mounted = mount(&["--bind", place.to_str().expect("UTF-8")], place);
+        assert!(mounted.status.success(), "{}", words(&mounted));
+        Above(place.to_owned())
+    }
+
     fn at(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
@@ -336,6 +344,15 @@ impl Disk {
 
     fn free(&self) {
         fs::remove_file(self.at("filler")).expect("ours");
+    }
+}
+
+/// Goes before what it is above.
+struct Above(PathBuf);
+
+impl Drop for Above {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
 
@@ -401,6 +418,40 @@ fn a_full_disk_below_a_mount() {
     rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
     println!("MOUNTED {TEST}");
     full_disk(&rig, &disk, || Some(read(&rig.at("lib/demo/share/version"))));
+}
+
+/// A store that becomes read-only below a mount goes on being served, whoever dies.
+#[test]
+fn a_store_that_becomes_read_only() {
+    const TEST: &str = "a_store_that_becomes_read_only";
+    let Some(disk) = Disk::small(TEST) else { return };
+    let Some(rig) = Rig::new(TEST, &[]) else { return };
+    fs::create_dir(disk.at("store")).expect("ours");
+    symlink(disk.at("store"), rig.store()).expect("ours");
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("demo", "2.0");
+    rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
+    println!("MOUNTED {TEST}");
+    rig.ok(["select", "demo@1.0"]);
+    // What has a file open for writing is in the way of a change of the mount itself, so another
+    // one is put above it; whoever opens anything from now on finds that.
+    let place = disk.0.path();
+    let _above = disk.above();
+    let remounted = mount(&["-o", "remount,bind,ro"], place);
+    assert!(remounted.status.success(), "{}", words(&remounted));
+    let version = || read(&rig.at("lib/demo/share/version"));
+    for role in ["server", "keeper", "server"] {
+        let before = rig.pid(role);
+        kill(before);
+        assert_eq!(version(), "1.0", "{role}");
+        wait_until("another one lives", || rig.pid_now(role).is_some_and(|pid| pid != before));
+    }
+    assert_eq!(version(), "1.0");
+    fails(&rig, &["select", "demo@2.0"], 6, &["Read-only file system"]);
+    let remounted = mount(&["-o", "remount,bind,rw"], place);
+    assert!(remounted.status.success(), "{}", words(&remounted));
+    wait_until("it can be changed again", || rig.run(["select", "demo@2.0"]).status.success());
+    assert_eq!(version(), "2.0");
 }
 
 /// A store on a read-only file system can be read, and says what it is to who wants to write.

@@ -20,10 +20,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{
     Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, StatxFlags, fadvise, fchmod,
-    flock, fstat, fsync, ioctl_ficlone, linkat, mkdirat, openat, renameat, statx, syncfs, unlinkat,
+    fchown, flock, fstat, fsync, ioctl_ficlone, linkat, mkdirat, openat, renameat, statx, syncfs,
+    unlinkat,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use rustix::process::test_kill_process;
+use rustix::process::{Uid, test_kill_process};
 
 use super::{Caching, Disk, Listed, ListedKind, Lock, Locking, Stamp, TMP_DIR};
 use crate::StoreError;
@@ -164,6 +165,15 @@ impl OsDisk {
         Ok(temp)
     }
 
+    /// Opens a lock file, which only root and the owner of the store can: whoever can read a file
+    /// can lock it, and could keep everybody else from the store for ever.
+    fn open_lock(&self, path: &Path, access: OFlags) -> io::Result<File> {
+        let flags = access | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, path, flags, Mode::RUSR | Mode::WUSR)?;
+        keep_to_owner(&file, &self.dir)?;
+        Ok(File::from(file))
+    }
+
     /// Links by descriptor, which works for a file with or without a name.
     fn link_open(&self, file: &File, path: &Path) -> rustix::io::Result<()> {
         let source = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -173,6 +183,26 @@ impl OsDisk {
             done => done,
         }
     }
+}
+
+/// Lets only the owner of `directory`, and root, open a file in it that this process may change.
+///
+/// # Errors
+///
+/// The operating system's, but for those of a file that is another user's, or cannot be written.
+pub fn keep_to_owner(file: impl AsFd, directory: impl AsFd) -> io::Result<()> {
+    let (found, owner) = (fstat(&file)?, fstat(directory)?.st_uid);
+    let tolerated = |done: rustix::io::Result<()>| match done {
+        Err(error) if ![Errno::PERM, Errno::ROFS].contains(&error) => Err(error),
+        _ => Ok(()),
+    };
+    if found.st_mode & 0o077 != 0 {
+        tolerated(fchmod(&file, Mode::RUSR | Mode::WUSR))?;
+    }
+    if found.st_uid != owner {
+        tolerated(fchown(&file, Some(Uid::from_raw(owner)), None))?;
+    }
+    Ok(())
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
@@ -439,8 +469,7 @@ impl Disk for OsDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Locking> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&self.dir, path, flags, Mode::from_raw_mode(0o644))?);
+        let mut file = self.open_lock(path, OFlags::RDWR)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 let was_abandoned = file.metadata()?.len() > 0;
@@ -461,9 +490,7 @@ impl Disk for OsDisk {
     }
 
     fn share(&self, path: &Path) -> io::Result<Locking> {
-        // Read-only: whoever made the file, everybody who can look into the store can share it.
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(openat(&self.dir, path, flags, Mode::from_raw_mode(0o644))?);
+        let file = self.open_lock(path, OFlags::RDONLY)?;
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {
                 let (is_alone, was_abandoned, is_abandoned) = (false, false, false);
