@@ -8,7 +8,9 @@
 //!
 //! All states of a cut are looked at where there are few; else all in which one piece is lost or
 //! one is kept, and some at random. A state that an earlier cut of the scene left too is counted
-//! once. The list is the same in every run; the short form takes every so many of it.
+//! once, and once more after the operation was answered, when it must be the new one. The list is
+//! the same in every run; the short form takes what was answered and is nearly all lost, and every
+//! so many of the rest.
 
 use std::collections::HashSet;
 
@@ -42,7 +44,7 @@ const SECOND_CUT_SHARE: u64 = 8;
 /// Steps of recovery in which the second cut comes.
 const RECOVERY_STEPS: u64 = 150;
 /// From one state of the list to the next: a prime, so that all have their turn.
-const STRIDE: u64 = 7_368_787;
+const STRIDE: usize = 7_368_787;
 
 /// One state: of which scene and cut, and what is found of each piece.
 struct State {
@@ -99,7 +101,8 @@ fn list(scenes: &[Scene]) -> (Vec<Vec<Cut>>, Vec<State>) {
             let (some, are_all) = states(cut, &mut dice);
             *(if are_all { &mut whole } else { &mut in_part }) += 1;
             for choices in some {
-                if known.insert(cut.left.mark(&mut by(&choices))) {
+                // What is right before the operation was answered may be a loss after it.
+                if known.insert((cut.is_done, cut.left.mark(&mut by(&choices)))) {
                     list.push(State { scene, cut: number, choices });
                 }
             }
@@ -110,18 +113,34 @@ fn list(scenes: &[Scene]) -> (Vec<Vec<Cut>>, Vec<State>) {
     (cuts, list)
 }
 
+/// In which order the list is gone through, so that each part of it has all kinds: first what was
+/// answered and of which nearly all is lost that may be, few states that must be the new one.
+fn order(cuts: &[Vec<Cut>], list: &[State]) -> Vec<usize> {
+    let kept = |state: &State| state.choices.iter().filter(|choice| **choice > 0).count();
+    let is_first = |at: &usize| {
+        let state = &list[*at];
+        cuts[state.scene][state.cut].is_done && kept(state) <= 1
+    };
+    let all = (0..list.len()).map(|number| number.wrapping_mul(STRIDE) % list.len());
+    let (mut first, rest): (Vec<_>, Vec<_>) = all.partition(is_first);
+    println!("crash-states: {} of them answered, and nearly all lost", first.len());
+    first.extend(rest);
+    first
+}
+
 fn run(turn: &mut Turn<'_>) {
     let scenes = scenes::all();
     let (cuts, list) = list(&scenes);
     sees_what_is_missing(&scenes[1]);
-    let len = list.len() as u64;
+    let len = list.len();
     println!("crash-states: {} scenes, {} states", scenes.len(), len);
+    let order = order(&cuts, &list);
     while let Some(mut case) = turn.next() {
-        if case.number >= len {
+        let number = usize::try_from(case.number).expect("below a usize");
+        let Some(at) = order.get(number) else {
             return turn.violation(&format!("there are no more than {len} states"));
-        }
-        let at = usize::try_from(case.number.wrapping_mul(STRIDE) % len).expect("below a usize");
-        let state = &list[at];
+        };
+        let state = &list[*at];
         let (scene, cut) = (&scenes[state.scene], &cuts[state.scene][state.cut]);
         let what = |error: String| {
             format!("{}, cut at {}, {:?}: {error}", scene.name, cut.step, state.choices)

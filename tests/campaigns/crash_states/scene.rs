@@ -48,7 +48,7 @@ pub(super) struct Damage {
 pub(super) struct Cut {
     pub(super) step: u64,
     pub(super) left: PowerCut,
-    is_done: bool,
+    pub(super) is_done: bool,
 }
 
 impl Scene {
