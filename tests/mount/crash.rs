@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::rig::{Rig, end_together, read, send, wait_until};
 
@@ -85,6 +85,7 @@ fn killed_while_announcing_behind_a_lookup() {
             wait_until("the lookup has reached the server", || !token.exists());
             // ... so the announcement of a change in the same directory waits in the kernel.
             let pid = rig.pid("server");
+            let_dump(pid);
             let select = scope.spawn(|| rig.ok(["select", "demo@2.0"]));
             wait_until("the announcing thread waits in the kernel", || has_stuck_thread(pid));
             send(pid, signal);
@@ -98,6 +99,12 @@ fn killed_while_announcing_behind_a_lookup() {
         });
         assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
     }
+}
+
+/// Lets a process write a core, of no length where that goes into a file.
+fn let_dump(pid: i32) {
+    let limit = Rlimit { current: Some(1), ..getrlimit(Resource::Core) };
+    prlimit(Pid::from_raw(pid), Resource::Core, limit).expect("its owner may");
 }
 
 /// Forgetting a list waits for nothing in the kernel, so what is on its way above it is waited for

@@ -69,10 +69,21 @@ fn cached_misses_and_listings_are_told() {
     assert_eq!(names(&rig.at("bin")), ["first", "second"], "a listing was cached");
     assert!(rig.at("bin/second").exists());
     assert_eq!(names(&rig.at("app")), ["second"], "a category appeared");
+    // Nobody has asked for any of its names, so nothing but the listings can be told.
+    rig.add(
+        "third",
+        "1.0",
+        &[("bin/third", Content::Program(b"#!/bin/sh\n")), ("share/third", Content::File(b""))],
+    );
+    rig.ok(["select", "third"]);
+    assert_eq!(names(&rig.at("bin")), ["first", "second", "third"], "a listing was cached");
+    assert_eq!(names(&rig.at("app")), ["second", "third"], "a listing was cached");
+    rig.ok(["unselect", "third"]);
+    assert_eq!(names(&rig.at("app")), ["second"]);
     rig.ok(["unselect", "first"]);
     assert_eq!(names(&rig.at("bin")), ["second"]);
     assert!(!rig.at("lib/first").exists());
-    assert!(rig.at(".generations/3/bin/second").exists(), "a generation appeared");
+    assert!(rig.at(".generations/3/bin/first").exists(), "a generation appeared");
     assert_eq!(names(&rig.at(".generations/1/bin")), ["first"], "and older ones stay");
 }
 
