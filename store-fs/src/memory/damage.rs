@@ -24,7 +24,7 @@ pub(super) const DAMAGE_WORDS: usize = DAMAGED_MAX * ROW_WORDS;
 
 impl Memory {
     /// Remembers a question that met a damaged file.
-    pub(crate) fn note_damage(&self, file: u64, question: InFlight, name: &[u8]) {
+    pub fn note_damage(&self, file: u64, question: InFlight, name: &[u8]) {
         let _appending = self.appending();
         let turn = |place: usize| self.damage_words(place)[0].load(Ordering::Relaxed);
         let is_same = |place: &usize| {
@@ -42,13 +42,13 @@ impl Memory {
     }
 
     /// The questions that met damage, in no order.
-    pub(crate) fn damage(&self) -> Vec<InFlightRow> {
+    pub fn damage(&self) -> Vec<InFlightRow> {
         let _appending = self.appending();
         (0..DAMAGED_MAX).filter_map(|place| read_row(self.damage_words(place), place)).collect()
     }
 
     /// What this question had met is good again; unless the same was met since.
-    pub(crate) fn forget_damage(&self, met: &InFlightRow) {
+    pub fn forget_damage(&self, met: &InFlightRow) {
         let _appending = self.appending();
         let words = self.damage_words(met.thread % DAMAGED_MAX);
         if read_row(words, met.thread).as_ref() == Some(met) {
