@@ -228,11 +228,18 @@ pub(crate) fn lives(pid: u32) -> bool {
 }
 
 /// Asks the kernel to spare this process, or to kill it sooner, when memory runs out: -1000 to
-/// 1000, lower is safer. Only root may ask to be spared, and nothing depends on it.
+/// 1000, lower is safer. Only root may ask to be spared, and in a container often not even root;
+/// whoever is no root expects nothing else.
 pub fn spare_from_oom(score: i32) {
     let path = "/proc/self/oom_score_adj";
     if let Err(error) = fs::write(path, score.to_string()) {
-        tracing::debug!("{path}: {error}");
+        match uid() {
+            0 => tracing::warn!(
+                "the kernel may kill this process when memory runs out, since it cannot be asked \
+                 to spare it: {path}: {error}"
+            ),
+            _ => tracing::debug!("{path}: {error}"),
+        }
     }
 }
 

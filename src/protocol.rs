@@ -231,6 +231,21 @@ pub struct LiveStatus {
     pub requests: Vec<(String, u64)>,
     /// Things the user should know, one sentence each.
     pub notes: Vec<String>,
+    /// What programs have met and cannot be served: the last so many files of the store. A server
+    /// before the first that says it says nothing.
+    #[serde(default)]
+    pub damaged: Vec<Damaged>,
+}
+
+/// A file of the store that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// Where it was met, below the mount: one path for each release, as `app/demo@1.0/share/x`.
+    pub paths: Vec<String>,
+    /// The file: a blob, an object, or another one.
+    pub file: Option<String>,
+    /// What is wrong, in words.
+    pub reason: String,
 }
 
 /// An edit that was carried out.

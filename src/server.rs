@@ -31,7 +31,9 @@ use std::time::Duration;
 use resolver::{Generation, GenerationNumber, View};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store_fs::fuse::Session;
-use store_fs::{Disk, DynFs, Ino, Memory, Operation, OsDisk, Shown, Store, StoreError, Writer};
+use store_fs::{
+    Damage, Disk, DynFs, FsError, Ino, Memory, Operation, OsDisk, Shown, Store, StoreError, Writer,
+};
 
 use self::announcer::{Announcer, Mounted};
 use self::guardian::{Guardian, Line};
@@ -41,7 +43,7 @@ use crate::engine::Engine;
 use crate::keeper::words_of;
 use crate::log::Log;
 use crate::mount::claim;
-use crate::protocol::{LiveStatus, Replaced};
+use crate::protocol::{Damaged, LiveStatus, Replaced};
 use crate::{host, mount, sys};
 
 /// Fewest threads that answer the kernel: one may wait for the disk while another answers.
@@ -194,8 +196,8 @@ fn serve(beginning: Beginning, handed: Handed) -> Result<(), Failure> {
     )?;
     let announcer = Announcer::start(session.kernel(), Arc::clone(&line))?;
     let held = who_holds(&fs);
+    let live = live(mountpoint, agreed.mounted_at, &fs, &memory, &line);
     let mounted = Mounted::new(fs, Arc::clone(&memory), announcer);
-    let live = live(mountpoint, agreed.mounted_at, &memory, &line);
     let (stop, stopper) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (mounted, reexec) = (Arc::new(mounted), reexec(&line));
     let commands = Commands { directory, store, mounted, control, live, held, reexec, stop };
@@ -249,8 +251,14 @@ fn wait<D: Disk>(
 }
 
 /// What the mount knows of itself, asked at each status call.
-fn live(mountpoint: PathBuf, mounted_at: i64, memory: &Arc<Memory>, line: &Arc<Line>) -> Live {
-    let (memory, line) = (Arc::clone(memory), Arc::clone(line));
+fn live(
+    mountpoint: PathBuf,
+    mounted_at: i64,
+    fs: &Arc<DynFs<OsDisk>>,
+    memory: &Arc<Memory>,
+    line: &Arc<Line>,
+) -> Live {
+    let (fs, memory, line) = (Arc::clone(fs), Arc::clone(memory), Arc::clone(line));
     let named = |(operation, count): (Operation, u64)| (operation.name().to_owned(), count);
     Arc::new(move || LiveStatus {
         mountpoint: mountpoint.clone(),
@@ -261,7 +269,16 @@ fn live(mountpoint: PathBuf, mounted_at: i64, memory: &Arc<Memory>, line: &Arc<L
         announced: memory.announced(),
         requests: memory.counts().into_iter().map(named).collect(),
         notes: orphaned(&line).into_iter().chain(begun_anew(&memory)).collect(),
+        damaged: fs.damage().into_iter().map(damaged).collect(),
     })
+}
+
+fn damaged(damage: Damage) -> Damaged {
+    let file = match &damage.error {
+        FsError::Store(error) => error.path().map(|path| path.display().to_string()),
+        _ => None,
+    };
+    Damaged { paths: damage.paths, file, reason: words_of(&damage.error) }
 }
 
 /// Asks the keeper to replace this server, or itself. Answers only when that was not done: else

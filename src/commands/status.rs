@@ -8,8 +8,9 @@ use crate::client;
 use crate::engine::State;
 use crate::error::CommandError;
 use crate::invocation::Invocation;
-use crate::protocol::LiveStatus;
+use crate::protocol::{Damaged, LiveStatus};
 use crate::render;
+use crate::report::printable;
 use crate::{host, mountinfo};
 
 #[derive(Serialize)]
@@ -34,6 +35,8 @@ struct Document {
     releases: usize,
     objects: usize,
     notes: Vec<String>,
+    /// What programs have met and cannot be served.
+    damaged: Vec<Damaged>,
 }
 
 #[derive(Default, Serialize)]
@@ -71,6 +74,9 @@ pub(super) fn run(run: &mut Invocation) -> Result<(), CommandError> {
         for note in &document.notes {
             run.report.note(note);
         }
+        if !document.damaged.is_empty() {
+            run.report.hint("dynfs fsck --repair --from STORE|FILE");
+        }
         if live.is_none() && state.whole().is_ok() {
             run.report.hint("dynfs mount");
         }
@@ -97,6 +103,7 @@ fn counts(state: &State) -> Document {
         releases: releases().count(),
         objects: releases().map(|release| release.object).collect::<BTreeSet<_>>().len(),
         notes: Vec::new(),
+        damaged: Vec::new(),
     }
 }
 
@@ -108,6 +115,7 @@ fn fill(document: &mut Document, live: &LiveStatus) {
     document.announced = Some(live.announced.0);
     document.requests = live.requests.iter().cloned().collect();
     document.notes.extend(live.notes.iter().cloned());
+    document.damaged.clone_from(&live.damaged);
 }
 
 fn text(document: &Document, state: &State, live: Option<&LiveStatus>) -> String {
@@ -166,6 +174,9 @@ fn text(document: &Document, state: &State, live: Option<&LiveStatus>) -> String
         let busy = live.requests.iter().filter(|(_, count)| *count > 0);
         let requests: Vec<String> = busy.map(|(name, count)| format!("{name} {count}")).collect();
         row("requests", if requests.is_empty() { "none".to_owned() } else { requests.join(", ") });
+    }
+    for Damaged { paths, reason, .. } in &document.damaged {
+        row("damaged", printable(&format!("{}: {reason}", paths.join(" = "))));
     }
     render::table(&rows)
 }

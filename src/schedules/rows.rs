@@ -1,4 +1,4 @@
-//! What else the memory file holds: promised names, and rows of requests in flight.
+//! What else the memory file holds: promised names, rows of requests in flight, and damage.
 
 use std::sync::Arc;
 
@@ -90,6 +90,52 @@ fn promises() {
     let before = successor.promised();
     successor.promise(&names(9)).expect("there is room");
     assert_eq!(successor.promised(), [before, names(9).to_vec()].concat());
+}
+
+/// Damage is noted by all threads, and asked about meanwhile: what a successor finds is whole, once
+/// for each file, and what was noted at last is among it when nobody died.
+fn damage() {
+    let memory = Arc::new(Memory::create().expect("memory"));
+    let (ending, endings) = channel();
+    let server = Process::doomed(thread_rng().gen_range(1..2 * STEPS_MAX), ending.clone());
+    let name = |number: u64| number.to_string().repeat(6);
+    let check = move |memory: &Memory| {
+        let mut files = Vec::new();
+        for row in memory.damage() {
+            let number = row.request.node;
+            assert_eq!(InFlight { unique: number, ..row.request }, request(number), "half a row");
+            assert_eq!(row.name, name(number).into_bytes());
+            files.push(row.request.unique);
+        }
+        files.sort_unstable();
+        assert!(files.windows(2).all(|two| two[0] != two[1]), "a file twice: {files:?}");
+        files
+    };
+    for thread in 0..2 {
+        let (memory, ending) = (Arc::clone(&memory), ending.clone());
+        server.spawn(move || {
+            for round in 1..3 {
+                let number = 10 * thread + round;
+                // The first is met by both, the other ones by one each.
+                let file = if round == 1 { 1 } else { number };
+                memory.note_damage(file, request(number), name(number).as_bytes());
+                check(&memory);
+            }
+            ending.send(Ending::Done).ok();
+        });
+    }
+    let both_are_done = endings.recv() == Ok(Ending::Done) && endings.recv() == Ok(Ending::Done);
+    server.kill();
+    let successor = map(&memory);
+    let found = check(&successor);
+    assert!(!both_are_done || found == [1, 2, 12], "{found:?}");
+    successor.damage().iter().for_each(|met| successor.forget_damage(met));
+    assert!(check(&successor).is_empty());
+}
+
+#[test]
+fn damage_is_whole_whoever_dies() {
+    check("damage", 1500, damage);
 }
 
 #[test]

@@ -79,6 +79,8 @@ pub(super) fn prove(store: &Arc<Store<OsDisk>>, shown: &Shown) -> Result<usize, 
                     files += 1;
                     buffer.clear();
                     drop(fs.read(entry.attr.ino, 0, READ_LEN, &mut buffer));
+                    #[cfg(debug_assertions)]
+                    super::fault::point("proving");
                 }
                 Kind::File => {}
             }

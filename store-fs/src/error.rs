@@ -1,7 +1,7 @@
 //! What can go wrong with a store, with the path it went wrong at.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use resolver::{GenerationNumber, ObjectId, ReleaseId};
 
@@ -119,4 +119,17 @@ pub enum StoreError {
         /// The named constant's value.
         limit: u64,
     },
+}
+
+impl StoreError {
+    /// The file that cannot be used, when it is about one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } | Self::Damaged { path, .. } | Self::NewerFormat { path, .. } => {
+                Some(path)
+            }
+            _ => None,
+        }
+    }
 }

@@ -30,8 +30,8 @@ pub mod transfer;
 pub use disk::{Disk, Loss, OsDisk, PowerCut, SimDisk};
 pub use error::StoreError;
 pub use fs::{
-    Announcement, Attr, DirEntry, DynFs, Entry, FsError, Held, Ino, Kernel, Kind, RequestGuard,
-    Shown, Statistics,
+    Announcement, Attr, Damage, DirEntry, DynFs, Entry, FsError, Held, Ino, Kernel, Kind,
+    RequestGuard, Shown, Statistics,
 };
 pub use fsck::{Finding, FsckOptions, FsckReport, Needed, fsck, fsck_disk};
 pub use memory::{Blame, InFlight, InFlightRow, Memory, Operation, Suspicion};

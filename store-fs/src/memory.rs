@@ -24,13 +24,15 @@
 //!    1024..      in-flight rows, 64 of 40 words (see `memory/in_flight.rs`)
 //!    3584..      suspects (see `memory/suspects.rs`)
 //!    3713..      orphans (see `memory/orphans.rs`)
-//!    6273..      spare, for a history of swaps
+//!    6273..      damage (see `memory/damage.rs`)
+//!    6913..      spare, for a history of swaps
 //!    9728..      promised names (see `memory/promises.rs`)
 //!  140800..      slot table, index, heap (see `slots.rs`)
 //! ```
 //!
 //! Nothing here waits for a disk, and nothing read from the file is trusted to be in range.
 
+mod damage;
 mod in_flight;
 mod orphans;
 mod promises;
@@ -45,6 +47,7 @@ use resolver::GenerationNumber;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::time::ClockId;
 
+pub use self::damage::DAMAGED_MAX;
 pub use self::in_flight::{IN_FLIGHT_ROWS, InFlight, InFlightGuard, InFlightRow, Operation};
 pub use self::suspects::{Blame, Suspicion};
 use self::text::{load_text, same_text, store_text, words_of};
@@ -77,14 +80,15 @@ const COUNTERS: usize = 512;
 const IN_FLIGHT_BASE: usize = 1024;
 const SUSPECTS_BASE: usize = IN_FLIGHT_BASE + IN_FLIGHT_ROWS * in_flight::ROW_WORDS;
 const ORPHANS_BASE: usize = SUSPECTS_BASE + suspects::SUSPECTS_WORDS;
-const SPARE_BASE: usize = ORPHANS_BASE + orphans::ORPHANS_WORDS;
+const DAMAGE_BASE: usize = ORPHANS_BASE + orphans::ORPHANS_WORDS;
+const SPARE_BASE: usize = DAMAGE_BASE + damage::DAMAGE_WORDS;
 const PROMISES_BASE: usize = 9728;
 const PROMISES_WORDS: usize = 131_072;
 pub(crate) const TABLE_BASE: usize = PROMISES_BASE + PROMISES_WORDS;
 
 const _: () = assert!(NEGOTIATED + NEGOTIATED_LEN_MAX / WORD_LEN <= RESTARTS);
 const _: () = assert!(COUNTERS + Operation::ALL.len() <= IN_FLIGHT_BASE);
-const _: () = assert!(SPARE_BASE == 6273 && SPARE_BASE < PROMISES_BASE);
+const _: () = assert!(SPARE_BASE == 6913 && SPARE_BASE < PROMISES_BASE);
 const _: () = assert!(TABLE_BASE == 140_800);
 
 /// The sizes of the slot table's parts.

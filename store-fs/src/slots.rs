@@ -145,6 +145,11 @@ impl Slots {
         Self { memory }
     }
 
+    /// The memory file.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// Rows in use.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -62,6 +63,38 @@ fn a_keeper_that_dies_is_replaced() {
     let server = rig.pid("server");
     rig.ok(["umount"]);
     wait_until("both have ended", || gone(keeper) && gone(server));
+}
+
+/// When memory runs out the kernel kills nearly everybody else first, also of those who came to
+/// replace the first two. Where it cannot be asked for that, root is told so, and others know.
+#[test]
+fn the_kernel_is_asked_to_spare_both() {
+    let test = "the_kernel_is_asked_to_spare_both";
+    let Some(rig) = Rig::mounted(test) else { return };
+    let warning = "may kill this process when memory runs out";
+    let is_root = rustix::process::geteuid().is_root();
+    // Lasts no longer than the shell.
+    let ask = "echo -1000 2>/dev/null > /proc/self/oom_score_adj";
+    let asked = Command::new("sh").args(["-c", ask]).stderr(Stdio::null()).status();
+    if !asked.expect("a shell").success() {
+        assert_eq!(rig.log().contains(warning), is_root, "{}", rig.log());
+        println!("SKIPPED {test}: this process may not ask the kernel to spare it");
+        return;
+    }
+    let score = |pid: i32| read(Path::new(&format!("/proc/{pid}/oom_score_adj")));
+    let are_spared = |keeper: i32, server: i32| {
+        // The next keeper asks a moment after it has been named.
+        wait_until("the keeper is spared", || score(keeper).trim() == "-1000");
+        assert_eq!(score(server).trim(), "-900");
+    };
+    let [keeper, server] = ["keeper", "server"].map(|role| rig.pid(role));
+    are_spared(keeper, server);
+    kill(server);
+    rig.wait_for_other_server(server);
+    are_spared(keeper, rig.pid("server"));
+    kill(keeper);
+    are_spared(wait_for_other_keeper(&rig, keeper), rig.pid("server"));
+    assert!(!rig.log().contains(warning), "{}", rig.log());
 }
 
 /// A server that dies after it has started its next keeper, and before that one watches anything,

@@ -94,6 +94,86 @@ fn what_is_open_reads_good_bytes_after_a_repair() {
     rig.ok(["fsck", "--data"]);
 }
 
+/// What `status` says cannot be served.
+fn damaged(rig: &Rig) -> Vec<Value> {
+    rig.status()["damaged"].as_array().expect("a list").clone()
+}
+
+/// Damage that programs have met is in the status, whichever server is asked, until it is good.
+#[test]
+fn damage_is_in_the_status_until_it_is_good() {
+    let Some(rig) = Rig::mounted("damage_is_in_the_status_until_it_is_good") else { return };
+    let bytes: Vec<u8> = (0..LARGE).map(|at| (at ^ (at >> 7)) as u8).collect();
+    rig.add("big", "1.0", &[("share/large", Content::File(&bytes))]);
+    rig.ok(["select", "big"]);
+    let file = copy(&rig, &["big"]);
+    let path = rig.at("app/big/share/large");
+    let open = File::open(&path).expect("shown");
+    for good in [&["fsck", "--repair", "--from", &file][..], &["add", &file]] {
+        let is_added = good[0] == "add";
+        let blob = which(&rig, &path, "blob");
+        flip(&rig, &blob);
+        assert_eq!(damaged(&rig), Vec::<Value>::new(), "nobody has met it");
+        is_io_error(read_open(&open));
+        let said = damaged(&rig);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(said[0]["paths"], serde_json::json!(["app/big@1.0/share/large"]));
+        assert_eq!(said[0]["file"], rig.store().join(&blob).to_str().expect("UTF-8"));
+        assert!(said[0]["reason"].as_str().expect("words").contains("is damaged"), "{said:?}");
+        // The next server has met nothing, and says the same.
+        let server = rig.kill_server();
+        rig.wait_for_other_server(server);
+        assert_eq!(damaged(&rig), said);
+        let output = rig.run(["status"]);
+        let [text, hint] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).expect("?"));
+        let named = |line: &str| line.starts_with("damaged") && line.contains("app/big@1.0/");
+        assert!(text.lines().any(named), "{text}");
+        assert!(hint.contains("dynfs fsck --repair --from"), "{hint}");
+        // Another part of it is good, which says nothing of this one.
+        open.read_exact_at(&mut [0; 4096], 0).expect("good");
+        assert_eq!(damaged(&rig), said);
+        if is_added {
+            // Out of the way, which makes nothing good.
+            assert_eq!(rig.run(["fsck", "--repair"]).status.code(), Some(7));
+            let reason = damaged(&rig)[0]["reason"].to_string();
+            assert!(reason.contains("it is missing"), "{reason}");
+        }
+        rig.ok(good);
+        assert!(read_open(&open).expect("good again") == bytes, "{good:?}");
+        assert_eq!(damaged(&rig), Vec::<Value>::new(), "{good:?}");
+    }
+}
+
+/// A damaged object is said once, however much of it was asked for, and not when it has gone.
+#[test]
+fn a_damaged_object_is_in_the_status_once() {
+    let Some(rig) = Rig::mounted("a_damaged_object_is_in_the_status_once") else { return };
+    rig.add_plain("demo", "1.0");
+    rig.add_plain("demo", "2.0");
+    let file = copy(&rig, &["demo@1.0"]);
+    rig.ok(["select", "demo@1.0"]);
+    let repair = ["fsck", "--repair", "--from", &file];
+    let rounds =
+        [("lib/demo", "1.0", &repair[..]), ("lib/demo@2.0", "2.0", &["remove", "demo@2.0"])];
+    for (path, version, good) in rounds {
+        let object = which(&rig, &rig.at(path), "object");
+        flip(&rig, &object);
+        let server = rig.kill_server();
+        rig.wait_for_other_server(server);
+        for name in ["share", "include", "missing"] {
+            is_io_error(fs::metadata(rig.at(path).join(name)));
+        }
+        let said = damaged(&rig);
+        assert_eq!(said.len(), 1, "{said:?}");
+        // With the release, also when it was the selected one that was asked for.
+        let at = said[0]["paths"][0].as_str().expect("a path");
+        assert!(at.starts_with(&format!("lib/demo@{version}")), "{said:?}");
+        assert_eq!(said[0]["file"], rig.store().join(&object).to_str().expect("UTF-8"));
+        rig.ok(good);
+        assert_eq!(damaged(&rig), Vec::<Value>::new(), "{good:?}");
+    }
+}
+
 /// An object whose names were bad, and a release whose record was gone, are there again.
 #[test]
 fn trees_and_records_come_back_below_a_mount() {

@@ -1,6 +1,7 @@
 //! A server is replaced by one of another program, under load, and nobody notices.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -58,7 +59,7 @@ fn what_cannot_serve_is_dropped() {
     for (program, words) in [
         (Path::new("/bin/false"), "exit status: 1"),
         (Path::new("/bin/true"), "exit status: 0"),
-        (script.as_path(), "exit status: 2"),
+        (script.as_path(), "it is a script, and must be a program"),
     ] {
         let output = rig.run(["reexec".as_ref(), "--exe".as_ref(), program.as_os_str()]);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -85,6 +86,41 @@ fn a_program_below_the_mount_cannot_serve_it() {
     assert_eq!(output.status.code(), Some(4), "{errors}");
     assert!(errors.contains("is served by dynfs"), "{errors}");
     assert_eq!(rig.pid("server"), server);
+}
+
+/// What a server would crash at, a standby crashes at first. It is dropped, and nobody notices.
+#[test]
+fn what_crashes_in_its_proof_is_dropped() {
+    let test = "what_crashes_in_its_proof_is_dropped";
+    let scratch = tempfile::tempdir().expect("a place");
+    let token = scratch.path().join("token");
+    let crash = format!("proving:{}", token.display());
+    let Some(rig) = Rig::mounted_with(test, &[("DYNFS_TEST_CRASH", &crash)]) else { return };
+    rig.add_plain("demo", "1.0");
+    rig.ok(["select", "demo"]);
+    let path = rig.at("lib/demo/share/version");
+    let pids = ["keeper", "server"].map(|role| rig.pid(role));
+    fs::write(&token, "").expect("ours");
+    thread::scope(|scope| {
+        let upgrade = scope.spawn(|| rig.run(["reexec"]));
+        while !upgrade.is_finished() {
+            let other = rig.at("lib/never-seen");
+            assert_eq!(read(&path), "1.0");
+            assert_eq!(fs::metadata(other).expect_err("a miss").kind(), ErrorKind::NotFound);
+        }
+        let output = upgrade.join().expect("it ends");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let words = ["nothing was replaced", "the new server cannot serve"];
+        assert!(words.iter().all(|words| errors.contains(words)), "{errors}");
+    });
+    assert!(!token.exists(), "it has read no file");
+    assert_eq!(["keeper", "server"].map(|role| rig.pid(role)), pids);
+    assert_eq!(rig.status()["restarts"], 0);
+    // The next one proves itself.
+    rig.ok(["reexec"]);
+    assert_ne!(rig.pid("server"), pids[1]);
+    assert_eq!(read(&path), "1.0");
 }
 
 /// The last resort: whoever waits gets an error, and the place is free for another mount.

@@ -30,7 +30,7 @@ impl<D: Disk> DynFs<D> {
     }
 
     /// Every way to an object: its releases, else its name.
-    fn ways_to(&self, id: &ObjectId) -> Vec<String> {
+    pub(super) fn ways_to(&self, id: &ObjectId) -> Vec<String> {
         let shown = self.shown();
         let releases = shown.catalog.packages().flat_map(|(_, releases)| releases);
         let ways: Vec<String> = releases
@@ -73,12 +73,19 @@ impl<D: Disk> DynFs<D> {
     }
 }
 
-impl<D: Disk> fmt::Display for Whereabouts<'_, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<D: Disk> Whereabouts<'_, D> {
+    /// Each path.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
         let name = String::from_utf8_lossy(self.name);
         let ways = self.fs.ways(self.ino).into_iter();
-        let ways: Vec<String> = ways.map(|way| join(&way, &name)).collect();
-        f.write_str(&ways.join(" = "))
+        ways.map(|way| join(&way, &name)).collect()
+    }
+}
+
+impl<D: Disk> fmt::Display for Whereabouts<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.paths().join(" = "))
     }
 }
 

@@ -22,7 +22,7 @@ use fuser::{
 
 use super::in_hand::InHand;
 use crate::fs::FOR_EVER;
-use crate::{Attr, Disk, DynFs, FsError, Ino, Kind, Memory, Operation};
+use crate::{Attr, Disk, DynFs, FsError, InFlight, Ino, Kind, Memory, Operation};
 
 /// Block size for `st_blksize` and `statfs`, in bytes.
 const BLOCK_LEN: u32 = Attr::BLOCK_LEN;
@@ -88,13 +88,21 @@ impl<D: Disk> Adapter<D> {
         })
     }
 
-    /// Logs what an operator must know and gives the errno.
+    /// Logs what an operator must know, has it remembered, and gives the errno.
     fn errno(&self, operation: Operation, node: INodeNo, error: &FsError) -> Errno {
-        self.errno_of(operation, node, b"", error)
+        self.errno_of(operation, node, (0, 0), b"", error)
     }
 
-    /// The same for a name in a directory.
-    fn errno_of(&self, operation: Operation, node: INodeNo, name: &[u8], error: &FsError) -> Errno {
+    /// The same for a part of a node, or for a name in a directory.
+    fn errno_of(
+        &self,
+        operation: Operation,
+        node: INodeNo,
+        (offset, size): (u64, u32),
+        name: &[u8],
+        error: &FsError,
+    ) -> Errno {
+        let question = InFlight { unique: 0, operation, node: node.0, offset, size };
         let at = self.fs.whereabouts(Ino(node.0), name);
         let operation = operation.name();
         if let FsError::Store(source) = error {
@@ -103,6 +111,7 @@ impl<D: Disk> Adapter<D> {
         } else {
             tracing::debug!(operation, %at, %error, "no answer");
         }
+        self.fs.note_damage(question, name, error);
         Errno::from_i32(error.errno())
     }
 }
@@ -137,7 +146,7 @@ impl<D: Disk> Filesystem for Adapter<D> {
             Ok(Some(entry)) => reply.entry(&entry.ttl, &self.file_attr(&entry.attr), GENERATION),
             Ok(None) => reply.entry(&FOR_EVER, &self.miss(), GENERATION),
             Err(error) => {
-                reply.error(self.errno_of(Operation::Lookup, parent, name, &error));
+                reply.error(self.errno_of(Operation::Lookup, parent, (0, size), name, &error));
             }
         }
     }
@@ -181,7 +190,10 @@ impl<D: Disk> Filesystem for Adapter<D> {
             buffer.clear();
             match self.fs.read(Ino(ino.0), offset, size, buffer) {
                 Ok(()) => reply.data(buffer),
-                Err(error) => reply.error(self.errno(Operation::Read, ino, &error)),
+                Err(error) => {
+                    let part = (offset, size);
+                    reply.error(self.errno_of(Operation::Read, ino, part, b"", &error));
+                }
             }
         });
     }
@@ -204,7 +216,10 @@ impl<D: Disk> Filesystem for Adapter<D> {
         });
         match listed {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.errno(Operation::Readdir, ino, &error)),
+            Err(error) => {
+                let part = (offset, 0);
+                reply.error(self.errno_of(Operation::Readdir, ino, part, b"", &error));
+            }
         }
     }
 
@@ -246,7 +261,10 @@ impl<D: Disk> Filesystem for Adapter<D> {
         });
         match listed {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.errno(Operation::Readdirplus, ino, &error)),
+            Err(error) => {
+                let part = (offset, 0);
+                reply.error(self.errno_of(Operation::Readdirplus, ino, part, b"", &error));
+            }
         }
     }
 

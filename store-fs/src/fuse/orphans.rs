@@ -96,7 +96,10 @@ pub(super) fn message(unique: u64, body: &Result<Vec<u8>, Errno>) -> Vec<u8> {
 /// What the adapter would have answered.
 fn body<D: Disk>(fs: &DynFs<D>, row: &InFlightRow) -> Result<Vec<u8>, Errno> {
     let (node, offset, size) = (Ino(row.request.node), row.request.offset, row.request.size);
-    let errno = |error: crate::FsError| Errno::from_raw_os_error(error.errno());
+    let errno = |error: crate::FsError| {
+        fs.note_damage(row.request, &row.name, &error);
+        Errno::from_raw_os_error(error.errno())
+    };
     let mut out = Out(Vec::new());
     match row.request.operation {
         Operation::Lookup => match fs.lookup(node, &row.name).map_err(errno)? {

@@ -184,16 +184,7 @@ impl Memory {
         let sequence = if old.is_multiple_of(2) { old } else { old.wrapping_add(1) };
         words[0].store(sequence, Ordering::Relaxed);
         fence(Ordering::Release);
-        words[1].store(request.unique, Ordering::Relaxed);
-        let what = u64::from(request.operation as u8) | u64::from(request.size) << 32;
-        words[2].store(what, Ordering::Relaxed);
-        words[3].store(request.node, Ordering::Relaxed);
-        words[4].store(request.offset, Ordering::Relaxed);
-        words[5].store(Self::now(), Ordering::Relaxed);
-        words[6].store(tid.into(), Ordering::Relaxed);
-        let name = &name[..name.len().min(NAME_LEN_MAX)];
-        words[7].store(name.len() as u64, Ordering::Relaxed);
-        store_text(&words[NAME_WORD..], name);
+        fill_row(words, tid, request, name);
         let sequence = sequence.wrapping_add(1);
         words[0].store(sequence, Ordering::Release);
         InFlightGuard { memory: self, row, sequence }
@@ -224,6 +215,20 @@ impl Memory {
         let row = row_base(thread);
         &self.words()[row..row + ROW_WORDS]
     }
+}
+
+/// Writes all of a row but its first word, which says that nobody may read it yet.
+pub(super) fn fill_row(words: &[Word], tid: u32, request: InFlight, name: &[u8]) {
+    words[1].store(request.unique, Ordering::Relaxed);
+    let what = u64::from(request.operation as u8) | u64::from(request.size) << 32;
+    words[2].store(what, Ordering::Relaxed);
+    words[3].store(request.node, Ordering::Relaxed);
+    words[4].store(request.offset, Ordering::Relaxed);
+    words[5].store(Memory::now(), Ordering::Relaxed);
+    words[6].store(tid.into(), Ordering::Relaxed);
+    let name = &name[..name.len().min(NAME_LEN_MAX)];
+    words[7].store(name.len() as u64, Ordering::Relaxed);
+    store_text(&words[NAME_WORD..], name);
 }
 
 /// What a row holds; `None` when that is nothing, or changes right now.
