@@ -370,6 +370,11 @@ impl<S: Read + Write> Wire<S> {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// The stream itself.
+    pub const fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// Sends one line.
     ///
     /// # Errors
@@ -389,7 +394,8 @@ impl<S: Read + Write> Wire<S> {
     ///
     /// # Errors
     ///
-    /// [`WireError`]; after any the stream is of no more use.
+    /// [`WireError`]; after any but [`WireError::TooLong`], which may be tried again with a higher
+    /// limit, the stream is of no more use.
     pub fn receive<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, WireError> {
         let mut searched = 0;
         let end = loop {
@@ -409,6 +415,8 @@ impl<S: Read + Write> Wire<S> {
         }
         let document = serde_json::from_slice(&self.buffer[..end]).map_err(WireError::Garbage)?;
         self.buffer.drain(..=end);
+        // A long line takes no memory once it is read.
+        self.buffer.shrink_to(CHUNK_LEN);
         Ok(Some(document))
     }
 
