@@ -171,6 +171,27 @@ pub enum Edit {
     },
 }
 
+impl Edit {
+    /// Whether what it changes is a generation, so that the request's name is found in it.
+    #[must_use]
+    pub const fn makes_a_generation(&self) -> bool {
+        match self {
+            Self::Select { .. }
+            | Self::Unselect { .. }
+            | Self::Apply { .. }
+            | Self::Undo
+            | Self::Redo
+            | Self::Restore { .. } => true,
+            Self::Publish { .. }
+            | Self::Remove { .. }
+            | Self::Repair { .. }
+            | Self::Forget { .. }
+            | Self::EmptyTrash { .. }
+            | Self::Trash { .. } => false,
+        }
+    }
+}
+
 /// What the daemon answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
