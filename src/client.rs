@@ -2,7 +2,8 @@
 //!
 //! With a daemon the edit goes through its socket. When that connection breaks before the answer,
 //! the client asks the next server what became of the edit, by its request id, and sends it again
-//! only if nothing did. Without a daemon the same engine runs right here, under the lock file.
+//! only if nothing did. When no server answers any more, the store's files say what became of it.
+//! Without a daemon the same engine runs right here, under the lock file.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -11,11 +12,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use resolver::RequestId;
-use store_fs::{OsDisk, Store, StoreError};
+use resolver::{GenerationNumber, RequestId};
+use store_fs::{Disk, OsDisk, Store, StoreError};
 
 use crate::control;
-use crate::engine::{Caller, Engine};
+use crate::engine::{Caller, Engine, OUTCOME_DEPTH_MAX};
 use crate::error::{CommandError, Kind};
 use crate::mount::MountError;
 use crate::protocol::{
@@ -26,12 +27,15 @@ use crate::{host, rundir};
 /// How long an answer may take. A server that is replaced meanwhile is noticed at once, since its
 /// connections break.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// How long a greeting may take, which needs nothing but a living process.
+/// How long a greeting may take, which needs nothing but a living process. After an edit was sent
+/// it may take as long as an answer: a next server that hangs is replaced meanwhile.
 const HELLO_MAX: Duration = Duration::from_secs(5);
 /// Nodes that are asked about at once: whoever may only read sends short lines.
 const INODES_MAX: usize = 150;
-/// How often a broken connection is made again.
+/// How often, and after which pause, a broken connection is made again: the server may have too
+/// many.
 const ATTEMPTS_MAX: usize = 8;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 /// How often, and after which pause, a store that another command holds is tried again.
 const LOCK_ATTEMPTS: usize = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -40,6 +44,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 enum Lost {
     /// The connection broke: the next server may be asked.
     Connection(WireError),
+    /// The server lives and says nothing: asking again would only wait again.
+    Silent {
+        /// To the edit, which it may carry out yet.
+        edit: bool,
+    },
     /// An answer that the caller must hear.
     Answered(CommandError),
 }
@@ -52,10 +61,9 @@ enum Lost {
 /// process holds the store.
 pub(crate) fn submit(store: &Arc<Store<OsDisk>>, edit: &Edit) -> Result<Done, CommandError> {
     let request = host::request_id()?;
-    let root = store.disk().root();
     let mut again = false;
     for _ in 0..LOCK_ATTEMPTS {
-        if let Some(done) = through_daemon(root, &request, edit, &mut again)? {
+        if let Some(done) = through_daemon(store, &request, edit, &mut again)? {
             return Ok(done);
         }
         match store.writer() {
@@ -87,27 +95,85 @@ fn here(
 
 /// Sends the edit to the daemon; `None` when there is none. `again` becomes true once it was sent.
 fn through_daemon(
-    store: &Path,
+    store: &Store<OsDisk>,
     request: &RequestId,
     edit: &Edit,
     again: &mut bool,
 ) -> Result<Option<Done>, CommandError> {
     let mut broken = None;
     for _ in 0..ATTEMPTS_MAX {
-        let Some(stream) = connect(store)? else { return Ok(None) };
+        let Some(stream) = connect(store.disk().root())? else { return Ok(None) };
         match attempt(stream, request, edit, *again) {
             Ok(done) => return Ok(Some(done)),
             Err(Lost::Answered(error)) => return Err(error),
+            Err(Lost::Silent { edit: false }) if !*again => return Err(silent()),
+            Err(Lost::Silent { edit: sent }) => {
+                return Err(unanswered(store, request, edit, sent));
+            }
             Err(Lost::Connection(error)) => broken = Some(error),
         }
         *again = true;
+        thread::sleep(ATTEMPT_PAUSE);
     }
-    let error = CommandError::new(Kind::Unavailable, "the daemon does not answer");
-    let error = error.hint("dynfs history shows whether the change was made; dynfs status");
+    let error = unanswered(store, request, edit, false);
     Err(match broken {
         Some(cause) => error.because(&cause),
         None => error,
     })
+}
+
+/// What became of an edit that was sent and not answered. `waits`: with a server that lives, and
+/// may carry it out yet.
+fn unanswered<D: Disk>(
+    store: &Store<D>,
+    request: &RequestId,
+    edit: &Edit,
+    waits: bool,
+) -> CommandError {
+    let look = "dynfs history shows whether the change was made; dynfs status";
+    let (message, hint) = match generation_of(store, request) {
+        Ok(Some(number)) => (
+            format!("the change was made (generation {number}), and the daemon does not answer"),
+            "do not give it again; dynfs status; dynfs abort is the last resort",
+        ),
+        Ok(None) if edit.makes_a_generation() && waits => {
+            ("the change has not been made so far, and the daemon does not answer".to_owned(), look)
+        }
+        Ok(None) if edit.makes_a_generation() => (
+            "the change was not made, and the daemon does not answer".to_owned(),
+            "dynfs status; dynfs abort is the last resort",
+        ),
+        Ok(None) => ("the daemon does not answer".to_owned(), "dynfs status"),
+        Err(error) => {
+            let failed = CommandError::new(Kind::Unavailable, "the daemon does not answer");
+            return failed.because(&error).hint(look);
+        }
+    };
+    CommandError::new(Kind::Unavailable, message).hint(hint)
+}
+
+/// The generation that a request has made, as the store's files say.
+fn generation_of<D: Disk>(
+    store: &Store<D>,
+    request: &RequestId,
+) -> Result<Option<GenerationNumber>, StoreError> {
+    for number in store.generations()?.into_iter().rev().take(OUTCOME_DEPTH_MAX) {
+        match store.generation(number) {
+            Ok(generation) if generation.cause.request.as_ref() == Some(request) => {
+                return Ok(Some(number));
+            }
+            // Collected as garbage meanwhile.
+            Ok(_) | Err(StoreError::NoGeneration { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// What lives and says nothing.
+fn silent() -> CommandError {
+    CommandError::new(Kind::Unavailable, "the daemon does not answer")
+        .hint("dynfs status; dynfs abort is the last resort")
 }
 
 fn attempt(
@@ -117,7 +183,7 @@ fn attempt(
     again: bool,
 ) -> Result<Done, Lost> {
     let mut wire = Wire::new(stream);
-    hello(&mut wire)?;
+    hello(&mut wire, if again { ANSWER_MAX } else { HELLO_MAX })?;
     if again {
         let call = Call::Outcome { request: request.clone() };
         if let Answer::Outcome { done: Some(done) } = ask(&mut wire, &call)? {
@@ -125,9 +191,11 @@ fn attempt(
         }
     }
     let call = Call::Edit { request: request.clone(), again, edit: edit.clone() };
-    match ask(&mut wire, &call)? {
-        Answer::Done(done) => Ok(done),
-        other => Err(Lost::Answered(unexpected(&other))),
+    match ask(&mut wire, &call) {
+        Ok(Answer::Done(done)) => Ok(done),
+        Ok(other) => Err(Lost::Answered(unexpected(&other))),
+        Err(Lost::Silent { .. }) => Err(Lost::Silent { edit: true }),
+        Err(lost) => Err(lost),
     }
 }
 
@@ -170,11 +238,13 @@ fn answer(store: &Path, call: &Call) -> Result<Option<Answer>, CommandError> {
     for _ in 0..ATTEMPTS_MAX {
         let Some(stream) = connect(store)? else { return Ok(None) };
         let mut wire = Wire::new(stream);
-        match hello(&mut wire).and_then(|()| ask(&mut wire, call)) {
+        match hello(&mut wire, HELLO_MAX).and_then(|()| ask(&mut wire, call)) {
             Ok(answer) => return Ok(Some(answer)),
             Err(Lost::Answered(error)) => return Err(error),
+            Err(Lost::Silent { .. }) => return Err(silent()),
             Err(Lost::Connection(error)) => last = Some(error),
         }
+        thread::sleep(ATTEMPT_PAUSE);
     }
     let error = CommandError::new(Kind::Unavailable, "the daemon does not answer");
     Err(match last {
@@ -192,11 +262,13 @@ fn answer(store: &Path, call: &Call) -> Result<Option<Answer>, CommandError> {
 pub(crate) fn replace(store: &Path, what: Replaced) -> Result<(), CommandError> {
     let Some(stream) = connect(store)? else { return Err(MountError::NotMounted.into()) };
     let mut wire = Wire::new(stream);
-    let answer = hello(&mut wire).and_then(|()| ask(&mut wire, &Call::Reexec { what }));
+    let greeted = hello(&mut wire, HELLO_MAX);
+    let answer = greeted.and_then(|()| ask(&mut wire, &Call::Reexec { what }));
     match answer {
         Ok(Answer::Replaced) | Err(Lost::Connection(_)) => Ok(()),
         Ok(other) => Err(unexpected(&other)),
         Err(Lost::Answered(error)) => Err(error),
+        Err(Lost::Silent { .. }) => Err(silent()),
     }
 }
 
@@ -213,8 +285,8 @@ fn connect(store: &Path) -> Result<Option<UnixStream>, CommandError> {
     })
 }
 
-fn hello(wire: &mut Wire<UnixStream>) -> Result<(), Lost> {
-    wire.set_patience(HELLO_MAX).map_err(|error| Lost::Connection(error.into()))?;
+fn hello(wire: &mut Wire<UnixStream>, patience: Duration) -> Result<(), Lost> {
+    wire.set_patience(patience).map_err(|error| Lost::Connection(error.into()))?;
     match ask(wire, &Call::Hello { protocol: PROTOCOL })? {
         Answer::Hello { protocol } if protocol == PROTOCOL => {
             wire.set_patience(ANSWER_MAX).map_err(|error| Lost::Connection(error.into()))
@@ -231,10 +303,8 @@ fn ask(wire: &mut Wire<UnixStream>, call: &Call) -> Result<Answer, Lost> {
         Ok(Some(Answer::Failed(error))) => Err(Lost::Answered(error)),
         Ok(Some(answer)) => Ok(answer),
         Ok(None) => Err(Lost::Connection(WireError::Truncated)),
-        // It lives and says nothing: asking again would only wait again.
         Err(WireError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-            let failed = CommandError::new(Kind::Unavailable, "the daemon does not answer");
-            Err(Lost::Answered(failed.hint("dynfs status; dynfs abort is the last resort")))
+            Err(Lost::Silent { edit: false })
         }
         Err(error @ (WireError::Io(_) | WireError::Truncated)) => Err(Lost::Connection(error)),
         Err(error) => {
@@ -249,3 +319,6 @@ fn unexpected(answer: &Answer) -> CommandError {
     tracing::debug!(?answer, "unexpected");
     CommandError::new(Kind::Failed, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,15 @@
 //! The daemon's side of the control socket: who may ask what, and how many at once.
 //!
-//! A thread per connection, both bounded: connections by number, each by time and by line length.
+//! A thread per connection, both bounded: connections by number, in all and for each user, with
+//! some that only root and the owner can have; each line by length and by time, in and out; and
+//! what lines need in memory, since few long ones are read at once.
 //! The kernel says who the caller is (`SO_PEERCRED`, `SO_PEERGROUPS`); everyone may read, the owner
 //! of the store and root may change, and of a store of root so may the group `dynfs`, which may not
-//! replace the daemon, since that runs any program as root. A hostile client can cost one thread
-//! for a while and nothing else.
+//! replace the daemon, since that runs any program as root. A hostile user can
+//! cost some threads for a while and nothing else.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -30,16 +30,23 @@ use crate::protocol::{
     Answer, Call, DaemonStatus, Deleted, Done, Edit, Forgotten, Held, LINE_LEN_MAX, LiveStatus,
     PROTOCOL, READER_LINE_LEN_MAX, Replaced, Switched, Wire, WireError,
 };
-use crate::{host, rundir, sys};
+use crate::{host, rundir};
+
+mod guests;
+mod timed;
+
+use guests::{Guest, Guests, Standing};
+use timed::{Place, Room, Timed};
 
 /// Who may change a store of root beside root.
 pub(crate) const GROUP: &str = "dynfs";
-/// Connections at once.
-const CONNECTIONS_MAX: usize = 64;
-/// Of these, for callers who may not change the store: the owner always gets through.
-const READERS_MAX: usize = 32;
-/// A connection that says nothing for so long is closed.
-const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Between two lines of a connection, for the whole of the next one, and for a whole answer.
+const LINE_MAX: Duration = Duration::from_secs(30);
+/// Lines longer than a reader's that are in memory at once, each up to 16 MiB: so many of root and
+/// the owner, and as many of the group.
+const LONG_LINES_MAX: usize = 2;
+/// After this, a connection is tried again for which there was no file or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often, and in what distance, a call looks whether the engine is open.
 const READY_LOOKS: u32 = 1_000;
 const READY_PAUSE: Duration = Duration::from_millis(5);
@@ -195,14 +202,6 @@ pub const fn may_change(uid: u32, owner: u32) -> bool {
     uid == 0 || uid == owner
 }
 
-/// The connections that are open, to bound and to end them.
-#[derive(Default)]
-struct Open {
-    streams: BTreeMap<u64, UnixStream>,
-    readers: usize,
-    next: u64,
-}
-
 /// Answers calls until `stop` becomes readable or its other end is closed; then ends every
 /// connection and returns. An edit that runs is finished first.
 ///
@@ -214,38 +213,43 @@ pub fn serve<D: Disk>(
     service: &Control<D>,
     stop: BorrowedFd<'_>,
 ) -> io::Result<()> {
+    serve_within(LINE_MAX, listener, service, stop)
+}
+
+/// The same with another time limit.
+fn serve_within<D: Disk>(
+    line_max: Duration,
+    listener: &UnixListener,
+    service: &Control<D>,
+    stop: BorrowedFd<'_>,
+) -> io::Result<()> {
     // Another server may share the listener and take the connection that woke this one.
     listener.set_nonblocking(true)?;
-    let open = Mutex::new(Open::default());
+    let (guests, rooms) = (Guests::default(), Rooms::default());
     thread::scope(|scope| {
         let result = loop {
             match next(listener, stop) {
                 Ok(Some(stream)) => {
-                    let Some(guest) = admit(&open, stream, service.owner) else { continue };
-                    let open = &open;
-                    let conversation = move || {
-                        let (id, may_change) = (guest.id, guest.may_change);
-                        converse(service, guest);
-                        dismiss(open, id, may_change);
-                    };
-                    if thread::Builder::new().spawn_scoped(scope, conversation).is_err() {
-                        tracing::warn!("no thread for a control connection");
+                    let Some(guest) = guests.admit(stream, service.owner) else { continue };
+                    let rooms = &rooms;
+                    let conversation = move || converse(service, guest, rooms, line_max);
+                    // Without a thread the guest goes, and hears so.
+                    if let Err(error) = thread::Builder::new().spawn_scoped(scope, conversation) {
+                        tracing::warn!("no thread for a control connection: {error}");
                     }
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
-        for stream in open.lock().streams.values() {
-            // Already closed by the other side: nothing to end.
-            stream.shutdown(Shutdown::Both).ok();
-        }
+        guests.end();
         result
     })
 }
 
 /// The next connection; `None` when it is time to stop.
 fn next(listener: &UnixListener, stop: BorrowedFd<'_>) -> io::Result<Option<UnixStream>> {
+    let mut said = false;
     loop {
         let mut ready =
             [PollFd::new(listener, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
@@ -262,71 +266,83 @@ fn next(listener: &UnixListener, stop: BorrowedFd<'_>) -> io::Result<Option<Unix
                 io::ErrorKind::WouldBlock
                 | io::ErrorKind::Interrupted
                 | io::ErrorKind::ConnectionAborted => {}
+                _ if is_passing(&error) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!("a control connection has to wait: {error}");
+                    }
+                    thread::sleep(ACCEPT_PAUSE);
+                }
                 _ => return Err(error),
             },
         }
     }
 }
 
-/// A caller that was let in.
-struct Guest {
-    id: u64,
-    stream: UnixStream,
-    uid: u32,
-    /// By the group; the owner and root by who they are.
-    may_change: bool,
+/// Whether the machine or this process lacks something for now. The connection stays in the queue,
+/// and whoever is connected already must not suffer from it.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    error.raw_os_error().is_some_and(|code| passing.map(Errno::raw_os_error).contains(&code))
 }
 
-/// Lets a caller in, or closes the connection when there are too many.
-fn admit(open: &Mutex<Open>, stream: UnixStream, owner: u32) -> Option<Guest> {
-    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
-    let uid = peer.uid.as_raw();
-    let may_change = may_change(uid, owner) || owner == 0 && is_trusted(&stream, peer.gid.as_raw());
-    stream.set_nonblocking(false).ok()?;
-    stream.set_read_timeout(Some(IDLE_MAX)).ok()?;
-    stream.set_write_timeout(Some(IDLE_MAX)).ok()?;
-    let copy = stream.try_clone().ok()?;
-    let mut open = open.lock();
-    if open.streams.len() >= CONNECTIONS_MAX || (!may_change && open.readers >= READERS_MAX) {
-        return None;
+/// Room for long lines. That of root and the owner is their own.
+struct Rooms {
+    owner: Room,
+    group: Room,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self { owner: Room::new(LONG_LINES_MAX), group: Room::new(LONG_LINES_MAX) }
     }
-    open.readers += usize::from(!may_change);
-    let id = open.next;
-    open.next += 1;
-    open.streams.insert(id, copy);
-    Some(Guest { id, stream, uid, may_change })
 }
 
-/// Whether a caller is in the group that may change a store of root.
-fn is_trusted(stream: &UnixStream, primary: u32) -> bool {
-    let Some(trusted) = host::group_id(GROUP) else { return false };
-    primary == trusted
-        || sys::peer_groups(stream.as_fd()).is_ok_and(|groups| groups.contains(&trusted))
-}
-
-fn dismiss(open: &Mutex<Open>, id: u64, may_change: bool) {
-    let mut open = open.lock();
-    if open.streams.remove(&id).is_some() {
-        open.readers -= usize::from(!may_change);
+impl Rooms {
+    /// Where a caller's long lines go; none may come from a reader.
+    const fn of(&self, standing: Standing) -> Option<&Room> {
+        match standing {
+            Standing::Owner => Some(&self.owner),
+            Standing::Group => Some(&self.group),
+            Standing::Reader => None,
+        }
     }
 }
 
 /// Answers one connection's calls.
-fn converse<D: Disk>(service: &Control<D>, guest: Guest) {
-    let limit = if guest.may_change { LINE_LEN_MAX } else { READER_LINE_LEN_MAX };
-    let mut wire = Wire::new(guest.stream);
+fn converse<D: Disk>(service: &Control<D>, guest: Guest<'_>, rooms: &Rooms, line_max: Duration) {
+    let (may_change, room) = (guest.standing != Standing::Reader, rooms.of(guest.standing));
+    let Ok(stream) = Timed::new(guest.stream, line_max) else { return };
+    let mut wire = Wire::new(stream);
     for _ in 0..CALLS_MAX {
-        let (answer, go_on) = match wire.receive::<Call>(limit) {
-            Ok(Some(call)) => (service.answer(call, guest.uid, guest.may_change), true),
-            Ok(None) | Err(WireError::Io(_) | WireError::Truncated) => return,
+        // Of a long line, the place is held until it is answered.
+        let (answer, go_on) = match listen(&mut wire, room) {
+            Ok((Some(call), _place)) => (service.answer(call, guest.uid, may_change), true),
+            Ok((None, _)) | Err(WireError::Io(_) | WireError::Truncated) => return,
             Err(error) => {
                 let error = CommandError::usage(error.to_string()).with_sources(&error);
                 (Answer::Failed(error), false)
             }
         };
+        wire.stream_mut().renew();
         if wire.send(&answer).is_err() || !go_on {
             return;
         }
+    }
+}
+
+/// The next call; for a long one, with the place that its line takes.
+fn listen<'a>(
+    wire: &mut Wire<Timed>,
+    room: Option<&'a Room>,
+) -> Result<(Option<Call>, Option<Place<'a>>), WireError> {
+    wire.stream_mut().renew();
+    match (wire.receive(READER_LINE_LEN_MAX), room) {
+        (Err(WireError::TooLong { .. }), Some(room)) => {
+            let place = room.take(wire.stream_mut().deadline())?;
+            Ok((wire.receive(LINE_LEN_MAX)?, Some(place)))
+        }
+        (call, _) => Ok((call?, None)),
     }
 }
 

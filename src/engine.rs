@@ -41,7 +41,7 @@ const REQUEST_ID_LEN: usize = 32;
 /// reads the rest from the records.
 const UNINDEXED_SHARE: usize = 8;
 /// How many generations back [`Engine::outcome`] looks.
-const OUTCOME_DEPTH_MAX: usize = 64;
+pub(crate) const OUTCOME_DEPTH_MAX: usize = 64;
 
 /// Makes a change visible. Two implementations: the mounted file system, and nothing at all for a
 /// command that runs without a daemon.

@@ -171,6 +171,27 @@ pub enum Edit {
     },
 }
 
+impl Edit {
+    /// Whether what it changes is a generation, so that the request's name is found in it.
+    #[must_use]
+    pub const fn makes_a_generation(&self) -> bool {
+        match self {
+            Self::Select { .. }
+            | Self::Unselect { .. }
+            | Self::Apply { .. }
+            | Self::Undo
+            | Self::Redo
+            | Self::Restore { .. } => true,
+            Self::Publish { .. }
+            | Self::Remove { .. }
+            | Self::Repair { .. }
+            | Self::Forget { .. }
+            | Self::EmptyTrash { .. }
+            | Self::Trash { .. } => false,
+        }
+    }
+}
+
 /// What the daemon answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
@@ -385,6 +406,11 @@ impl<S: Read + Write> Wire<S> {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// The stream itself.
+    pub const fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// Sends one line.
     ///
     /// # Errors
@@ -404,7 +430,8 @@ impl<S: Read + Write> Wire<S> {
     ///
     /// # Errors
     ///
-    /// [`WireError`]; after any the stream is of no more use.
+    /// [`WireError`]; after any but [`WireError::TooLong`], which may be tried again with a higher
+    /// limit, the stream is of no more use.
     pub fn receive<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, WireError> {
         let mut searched = 0;
         let end = loop {
@@ -424,6 +451,8 @@ impl<S: Read + Write> Wire<S> {
         }
         let document = serde_json::from_slice(&self.buffer[..end]).map_err(WireError::Garbage)?;
         self.buffer.drain(..=end);
+        // A long line takes no memory once it is read.
+        self.buffer.shrink_to(CHUNK_LEN);
         Ok(Some(document))
     }
 

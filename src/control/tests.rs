@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use resolver::{Arch, GenerationNumber, RequestId};
 use store_fs::{Prefix, SimDisk, Store};
@@ -142,7 +143,7 @@ fn hostile_clients_harm_only_themselves() {
 fn connections_are_bounded() {
     serving(|store| {
         let mut crowd = Vec::new();
-        for _ in 0..CONNECTIONS_MAX {
+        for _ in 0..guests::CONNECTIONS_MAX {
             let mut wire = Wire::new(connect(store).unwrap().unwrap());
             wire.send(&Call::Status).unwrap();
             assert!(wire.receive::<Answer>(LINE_LEN_MAX).unwrap().is_some());
@@ -161,4 +162,136 @@ fn nobody_listens_on_a_dead_socket() {
     assert!(connect(directory.path()).unwrap().is_none());
     drop(bind(directory.path()).unwrap());
     assert!(connect(&directory.path().join("absent")).unwrap().is_none());
+}
+
+/// A time limit that a test can wait for, and one that no test waits for.
+const SOON: Duration = Duration::from_millis(300);
+const LATE: Duration = Duration::from_secs(60);
+/// Between the pieces of a client that is slow on purpose, and how long it goes on.
+const DRIP: Duration = Duration::from_millis(20);
+const DRIPS_MAX: usize = 250;
+
+/// The client's end of a connection that is served in a thread until it ends.
+fn talk<T>(
+    standing: Standing,
+    rooms: &Rooms,
+    line_max: Duration,
+    body: impl FnOnce(UnixStream) -> T,
+) -> T {
+    let (service, guests) = (service(1000), Guests::default());
+    let (client, stream) = UnixStream::pair().unwrap();
+    client.set_read_timeout(Some(LATE)).unwrap();
+    let guest = guests.seat(stream, 1001, standing).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| converse(&service, guest, rooms, line_max));
+        body(client)
+    })
+}
+
+/// The answer to a status call on a line of this length; `None` when there is none.
+fn answer_to(len: usize, mut client: UnixStream) -> Option<Answer> {
+    let mut line = b"{\"call\":\"status\"}".to_vec();
+    line.resize(len, b' ');
+    line.push(b'\n');
+    // It may be closed in the middle.
+    client.write_all(&line).ok();
+    Wire::new(client).receive(LINE_LEN_MAX).ok().flatten()
+}
+
+#[test]
+fn the_longest_line_is_what_the_caller_may_need() {
+    for (standing, limit) in [
+        (Standing::Reader, READER_LINE_LEN_MAX),
+        (Standing::Group, LINE_LEN_MAX),
+        (Standing::Owner, LINE_LEN_MAX),
+    ] {
+        let ask = |len| talk(standing, &Rooms::default(), LATE, |client| answer_to(len, client));
+        let fits = ask(limit);
+        assert!(matches!(fits, Some(Answer::Status(_))), "{standing:?}: {fits:?}");
+        match ask(limit + 1) {
+            Some(Answer::Failed(error)) => {
+                assert!(error.message.contains(&limit.to_string()), "{standing:?}: {error}");
+            }
+            other => panic!("{standing:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn few_long_lines_are_in_memory_at_once() {
+    let rooms = Rooms::default();
+    let deadline = Instant::now();
+    let taken: Vec<_> = (0..LONG_LINES_MAX).map(|_| rooms.group.take(deadline).unwrap()).collect();
+    let long = READER_LINE_LEN_MAX + 1;
+    let ask = |standing, len| talk(standing, &rooms, SOON, |client| answer_to(len, client));
+    assert_eq!(ask(Standing::Group, long), None, "there was no room until the deadline");
+    assert!(ask(Standing::Group, long - 1).is_some(), "a short one needs none");
+    assert!(ask(Standing::Owner, long).is_some(), "the owner has room of its own");
+    drop(taken);
+    for _ in 0..=LONG_LINES_MAX {
+        assert!(ask(Standing::Group, long).is_some(), "what was taken is given back");
+    }
+}
+
+/// How long a connection lives whose client does `act` again and again.
+fn life(mut act: impl FnMut(&mut UnixStream) -> io::Result<usize>) -> Duration {
+    let begin = Instant::now();
+    talk(Standing::Reader, &Rooms::default(), SOON, |mut client| {
+        for _ in 0..DRIPS_MAX {
+            if act(&mut client).is_err() {
+                break;
+            }
+            thread::sleep(DRIP);
+        }
+    });
+    begin.elapsed()
+}
+
+#[test]
+fn a_line_that_comes_in_drops_is_not_waited_for() {
+    let life = life(|client| client.write(b" "));
+    assert!(life >= SOON && life < DRIP * 100, "{life:?}");
+}
+
+#[test]
+fn a_silent_client_is_not_waited_for() {
+    let begin = Instant::now();
+    talk(Standing::Reader, &Rooms::default(), SOON, |mut client| {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    });
+    assert!(begin.elapsed() >= SOON);
+}
+
+/// Whoever says a line now and then is not silent.
+#[test]
+fn each_line_has_the_time_anew() {
+    talk(Standing::Reader, &Rooms::default(), SOON, |client| {
+        let mut wire = Wire::new(client);
+        for _ in 0..6 {
+            thread::sleep(SOON / 3);
+            wire.send(&Call::Status).unwrap();
+            assert!(wire.receive::<Answer>(LINE_LEN_MAX).unwrap().is_some());
+        }
+    });
+}
+
+#[test]
+fn an_answer_that_is_read_in_drops_is_not_waited_for() {
+    let (mut client, stream) = UnixStream::pair().unwrap();
+    let begin = Instant::now();
+    let mut timed = Timed::new(stream, SOON).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..DRIPS_MAX {
+                if client.read(&mut [0; 64 * 1024]).unwrap() == 0 {
+                    return;
+                }
+                thread::sleep(DRIP);
+            }
+        });
+        let error = timed.write_all(&vec![0; LINE_LEN_MAX]).unwrap_err();
+        drop(timed);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    });
+    assert!(begin.elapsed() < DRIP * 100, "{:?}", begin.elapsed());
 }

@@ -53,11 +53,64 @@ fn killed_between_show_and_answer() {
         assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0", "stale after {point}");
         assert!(rig.at(".generations/2").exists(), "a stale miss after {point}");
         assert_ne!(rig.pid("server"), pid);
-        let history = rig.ok(["--json", "history"]);
-        let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
-        let generations = history["generations"].as_array().expect("a list").len();
-        assert_eq!(generations, 2, "it was done once");
+        assert_eq!(generations(&rig), 2, "it was done once");
     }
+}
+
+/// The same for a command that is another one when it is given twice.
+#[test]
+fn an_undo_whose_server_is_killed_is_done_once() {
+    for point in ["published", "shown", "announced"] {
+        let scratch = tempfile::tempdir().expect("a place");
+        let token = scratch.path().join("token");
+        let crash = format!("{point}:{}", token.display());
+        let name = format!("an_undo_whose_server_is_killed_is_done_once ({point})");
+        let Some(rig) = Rig::mounted_with(&name, &[("DYNFS_TEST_CRASH", crash.as_str())]) else {
+            return;
+        };
+        three_selects(&rig);
+        fs::write(&token, "").expect("ours");
+        rig.ok(["undo"]);
+        assert!(!token.exists(), "the server did not crash at {point}");
+        assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0", "undone once after {point}");
+        assert_eq!(generations(&rig), 4, "after {point}");
+    }
+}
+
+/// The next server hangs before it can say what became of a change: the one after it does.
+#[test]
+fn a_change_whose_next_server_hangs() {
+    let scratch = tempfile::tempdir().expect("a place");
+    let [crashes, stops] = ["crashes", "stops"].map(|token| scratch.path().join(token));
+    let crash = format!("published:{}", crashes.display());
+    let stop = format!("server:{}", stops.display());
+    let environment = [("DYNFS_TEST_CRASH", crash.as_str()), ("DYNFS_TEST_STOP", stop.as_str())];
+    let Some(rig) = Rig::new("a_change_whose_next_server_hangs", &environment) else { return };
+    // Longer than a greeting may take.
+    rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8"), "--watchdog", "7"]);
+    println!("MOUNTED a_change_whose_next_server_hangs");
+    three_selects(&rig);
+    for token in [&crashes, &stops] {
+        fs::write(token, "").expect("ours");
+    }
+    rig.ok(["undo"]);
+    assert!(!crashes.exists() && !stops.exists(), "one server crashed, the next one stopped");
+    assert_eq!(read(&rig.at("lib/demo/share/version")), "2.0");
+    assert_eq!(generations(&rig), 4, "it was done once");
+}
+
+/// Three generations: 1.0, 2.0 and 3.0.
+fn three_selects(rig: &Rig) {
+    for version in ["1.0", "2.0", "3.0"] {
+        rig.add_plain("demo", version);
+        rig.ok(["select", &format!("demo@{version}")]);
+    }
+}
+
+fn generations(rig: &Rig) -> usize {
+    let history = rig.ok(["--json", "history"]);
+    let history: serde_json::Value = serde_json::from_str(&history).expect("JSON");
+    history["generations"].as_array().expect("a list").len()
 }
 
 /// Killed while its announcing thread waits in the kernel behind an unanswered lookup, a server

@@ -2,8 +2,9 @@
 //! kills servers is given up for itself alone.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -146,7 +147,7 @@ fn only_the_owner_can_open_a_lock() {
     });
 }
 
-/// Fewer files than a keeper has open, and as many as it asks the kernel to watch.
+/// Fewer files than a keeper or a server has open, and as many as each asks the kernel to watch.
 const FEW: u64 = 6;
 
 /// Lets a process that was started here have so many files open; how many it could.
@@ -174,6 +175,30 @@ fn a_server_that_cannot_be_started_now() {
         assert_eq!(reader.join().expect("answered"), "1.0");
     });
     rig.wait_for_other_server(server);
+}
+
+/// A server that has no file left for another connection lets it wait, and goes on with those that
+/// it has.
+#[test]
+fn a_connection_for_which_there_is_no_file() {
+    let Some(rig) = Rig::mounted("a_connection_for_which_there_is_no_file") else { return };
+    let mut before = UnixStream::connect(rig.store().join("run/control")).expect("it listens");
+    let mut hello = || {
+        before.write_all(b"{\"call\":\"hello\",\"protocol\":1}\n").expect("it listens");
+        assert_ne!(before.read(&mut [0; 1000]).expect("open all the time"), 0);
+    };
+    hello();
+    let server = rig.pid("server");
+    let usual = let_open(server, Some(FEW));
+    thread::scope(|scope| {
+        let status = scope.spawn(|| rig.ok(["status"]));
+        wait_until("the connection waits", || rig.log().contains("connection has to wait"));
+        hello();
+        assert!(!status.is_finished());
+        let_open(server, usual);
+        status.join().expect("answered");
+    });
+    assert_eq!(rig.pid("server"), server);
 }
 
 /// A mount whose server cannot be started can still be ended.
