@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use resolver::{GenerationNumber, ObjectId, ReleaseId};
+use rustix::io::Errno;
 
 /// An operation on a store failed. Nothing was changed unless the variant says so.
 #[derive(Debug, thiserror::Error)]
@@ -119,4 +120,16 @@ pub enum StoreError {
         /// The named constant's value.
         limit: u64,
     },
+}
+
+impl StoreError {
+    /// Whether it means that a file is not what it must be. A sector that cannot be read is as bad
+    /// as one that reads wrongly; a limit on open files, say, is not about the file.
+    pub(crate) fn is_bad_file(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Io { source, .. } => Errno::from_io_error(source) == Some(Errno::IO),
+            _ => false,
+        }
+    }
 }

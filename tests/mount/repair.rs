@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -91,6 +92,41 @@ fn what_is_open_reads_good_bytes_after_a_repair() {
     assert!(read_open(&open).expect("good again") == bytes);
     assert_ne!(rig.pid("server"), server);
     assert_eq!(names(&rig.store().join("aside")).len(), 2, "bad files are kept");
+    rig.ok(["fsck", "--data"]);
+}
+
+/// What is collected while `fsck` looks is no finding.
+#[test]
+fn fsck_beside_collections_finds_nothing() {
+    const ROUNDS: u32 = 40;
+    let Some(rig) = Rig::mounted("fsck_beside_collections_finds_nothing") else { return };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for arguments in [&["fsck", "--data"][..], &["fsck"]] {
+            let (rig, done) = (&rig, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    rig.ok(arguments);
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            // Some content comes and goes, some comes again.
+            let version = format!("{}.0", round % 4);
+            let many: Vec<_> = (0..50).map(|n| (format!("share/{n}"), [round as u8, n])).collect();
+            let files: Vec<_> =
+                many.iter().map(|(path, bytes)| (path.as_str(), Content::File(bytes))).collect();
+            let name = format!("demo{}", round % 3);
+            let source = rig.scratch(&format!("source-{name}-{version}"));
+            fs::remove_dir_all(source).ok();
+            rig.ok(["gc", "--keep", "2", "--keep-since", "0"]);
+            rig.run(["remove", &format!("{name}@{version}")]);
+            rig.add(&name, &version, &files);
+            rig.ok(["select", &format!("{name}@{version}")]);
+            rig.ok(["gc", "--keep", "2", "--keep-since", "0"]);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
     rig.ok(["fsck", "--data"]);
 }
 
