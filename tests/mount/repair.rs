@@ -95,6 +95,50 @@ fn what_is_open_reads_good_bytes_after_a_repair() {
     rig.ok(["fsck", "--data"]);
 }
 
+/// Adding a release again, or another one that shares content, replaces what is bad by the good
+/// copy that is in hand: small and large blobs, outboards and objects.
+#[test]
+fn adding_again_makes_bad_content_good() {
+    let Some(rig) = Rig::mounted("adding_again_makes_bad_content_good") else { return };
+    let large: Vec<u8> = (0..LARGE).map(|at| (at ^ (at >> 7)) as u8).collect();
+    let files = [("share/large", Content::File(&large)), ("share/small", Content::File(b"small"))];
+    rig.add("big", "1.0", &files);
+    rig.ok(["select", "big"]);
+    let (path, small) = (rig.at("app/big/share/large"), rig.at("app/big/share/small"));
+    let open = File::open(&path).expect("shown");
+    assert!(read_open(&open).expect("good") == large);
+    let blobs = [which(&rig, &path, "blob"), which(&rig, &small, "blob")];
+    let outboard = blobs[0].replacen("blobs", "outboards", 1);
+    let again = || {
+        rig.add("big", "1.0", &[]);
+    };
+    let other = || {
+        rig.add("other", "1.0", &files);
+        assert!(fs::read(rig.at("app/other@1.0/share/large")).expect("good") == large);
+        assert_eq!(read(&rig.at("app/other@1.0/share/small")), "small");
+    };
+    let rounds: [(&str, &dyn Fn()); 2] = [("again", &again), ("another release", &other)];
+    for (number, (what, add)) in rounds.into_iter().enumerate() {
+        blobs.iter().chain([&outboard]).for_each(|path| flip(&rig, path));
+        is_io_error(read_open(&open));
+        assert_eq!(rig.run(["fsck", "--data"]).status.code(), Some(7), "{what}");
+        add();
+        assert!(read_open(&open).expect("good again") == large, "{what}");
+        assert_eq!(read(&small), "small", "{what}");
+        assert_eq!(names(&rig.store().join("aside")).len(), number + 1, "bad files are kept");
+        rig.ok(["fsck", "--data"]);
+    }
+    // One that is cut short is as bad, and so is an object.
+    let object = which(&rig, &rig.at("app/big"), "object");
+    flip(&rig, &object);
+    let blob = rig.store().join(&blobs[0]);
+    fs::set_permissions(&blob, fs::Permissions::from_mode(0o644)).expect("ours");
+    File::options().write(true).open(&blob).expect("ours").set_len(7).expect("ours");
+    again();
+    assert!(read_open(&open).expect("good again") == large);
+    rig.ok(["fsck", "--data"]);
+}
+
 /// What is collected while `fsck` looks is no finding.
 #[test]
 fn fsck_beside_collections_finds_nothing() {

@@ -12,7 +12,7 @@ use crate::{Disk, StoreError, Tree};
 /// What brings back content that is missing.
 pub(super) const AGAIN: &str =
     "dynfs fsck --repair --from STORE|FILE; or dynfs add the release again from its source";
-/// What brings back content that is damaged: as long as the file is there, it is taken for it.
+/// What brings back content that is damaged.
 const AGAIN_WITHOUT: &str = "dynfs fsck --repair [--from STORE|FILE]; without a copy then dynfs \
                              add the release again from its source";
 /// What brings back an outboard.
