@@ -10,7 +10,9 @@
 //!
 //! The mount is never asked, so this ends also when its daemon is dead: the links below `/proc`
 //! lead to the node without a path walk, and `statx` without synchronisation takes from it what the
-//! kernel holds. (A network file system that hangs may stop it, as it stops whoever has it open.)
+//! kernel holds. A mount inside another of ours is reached within the kernel's caches or not at
+//! all: they hold the way to it for as long as it is there. (A network file system that hangs may
+//! stop it, as it stops whoever has it open.)
 //!
 //! Not seen is what no process holds by itself: files on their way through a socket, mounts of a
 //! namespace without processes, loop devices. For these there is the trash.
@@ -20,12 +22,21 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, open, openat2, statx,
+};
 use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::mountinfo::{self, FS_TYPE, Mount};
+
+/// How often, and after which pause, a way within the caches is tried.
+const CACHED_TRIES: usize = 20;
+const CACHED_PAUSE: Duration = Duration::from_millis(1);
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -45,6 +56,19 @@ pub(crate) struct Usage {
     pub(crate) nodes: BTreeMap<u64, BTreeSet<Process>>,
     /// Processes of which not all could be seen.
     pub(crate) unseen: BTreeSet<Process>,
+    /// Mounts of which it could not be seen which node is their root.
+    pub(crate) hidden: Vec<Hidden>,
+}
+
+/// A mount that no way leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Hidden {
+    /// Somebody in its namespace.
+    pub(crate) process: Process,
+    /// Where it is.
+    pub(crate) mountpoint: PathBuf,
+    /// The name that its root had below the whole mount, when it was mounted.
+    pub(crate) root: PathBuf,
 }
 
 /// Looks at every process.
@@ -197,18 +221,16 @@ impl Looking {
             let name = format!("the mount namespace of process {pid}");
             let process = Process { name, pid };
             for mount in ours.iter().filter(|mount| mount.root != Path::new("/")) {
-                // The walk to one inside another of ours would ask the daemon.
-                let is_inside = ours.iter().any(|outer| {
-                    let (outer, inner) = (&outer.mountpoint, &mount.mountpoint);
-                    outer != inner && inner.starts_with(outer)
-                });
-                let below = mount.mountpoint.strip_prefix("/").unwrap_or(&mount.mountpoint);
-                let path = Path::new("/proc").join(pid.to_string()).join("root").join(below);
-                let is_seen = !is_inside && self.node(&process, &path).is_ok_and(|there| there);
                 // Another process of the namespace is there in the next pass.
-                let is_gone = !Path::new("/proc").join(pid.to_string()).exists();
-                if !is_seen && !is_gone {
-                    self.usage.unseen.insert(process.clone());
+                let is_gone = || !Path::new("/proc").join(pid.to_string()).exists();
+                match mount_root(pid, mount, &ours) {
+                    Some(inode) => self.holds(&process, inode),
+                    None if is_gone() => {}
+                    None => self.usage.hidden.push(Hidden {
+                        process: process.clone(),
+                        mountpoint: mount.mountpoint.clone(),
+                        root: mount.root.clone(),
+                    }),
                 }
             }
         }
@@ -217,6 +239,46 @@ impl Looking {
     fn holds(&mut self, process: &Process, inode: u64) {
         self.usage.nodes.entry(inode).or_default().insert(process.clone());
     }
+}
+
+/// The node that is the root of a mount, as a process of its namespace finds it; `None` when the
+/// way there leads elsewhere, because something is mounted over it, or cannot be gone.
+fn mount_root(pid: u32, mount: &Mount, ours: &[Mount]) -> Option<u64> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+    let below = mount.mountpoint.strip_prefix("/").unwrap_or(&mount.mountpoint);
+    let is_inside = ours.iter().any(|outer| {
+        let (outer, inner) = (&outer.mountpoint, &mount.mountpoint);
+        outer != inner && inner.starts_with(outer)
+    });
+    let found = match is_inside {
+        // A walk that is not kept within the caches would ask the daemon.
+        true => look_at(cached(&root, below)?, Path::new(""), AtFlags::EMPTY_PATH),
+        false => look_at(root, below, AtFlags::NO_AUTOMOUNT),
+    };
+    let found = found.ok()?;
+    let is_it = (found.stx_dev_major, found.stx_dev_minor) == device(mount)
+        && found.stx_mask & StatxFlags::MNT_ID.bits() != 0
+        && found.stx_mnt_id == mount.id;
+    is_it.then_some(found.stx_ino)
+}
+
+/// What is at a path, as far as the caches of the kernel lead there.
+fn cached(root: impl AsFd, below: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    for _ in 0..CACHED_TRIES {
+        match openat2(&root, below, flags, Mode::empty(), ResolveFlags::CACHED) {
+            // Somebody renames or mounts something just now, anywhere.
+            Err(Errno::AGAIN) => thread::sleep(CACHED_PAUSE),
+            found => return found.ok(),
+        }
+    }
+    None
+}
+
+fn look_at(dir: impl AsFd, path: &Path, flags: AtFlags) -> Result<Statx, Errno> {
+    let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+    statx(dir, path, flags | AtFlags::STATX_DONT_SYNC, wanted)
 }
 
 fn device(mount: &Mount) -> (u32, u32) {

@@ -107,7 +107,7 @@ fn collect(
     // From here on nothing of this can come into use that is not in use already.
     let state = run.state(store)?;
     let candidates = unneeded(store, &state.needed(store, &[])?)?;
-    let users = settle(run, users, &candidates)?;
+    let users = settle(&candidates, || Users::look(&run.store))?;
     outcome.held = users.of_objects(&candidates);
     let used = users.used().objects;
     loop {
@@ -132,16 +132,16 @@ fn collect(
 /// Looks until two looks in a row see the same of the candidates in use: what went from one
 /// process to another meanwhile is seen then.
 fn settle(
-    run: &Invocation,
-    mut before: Users,
     candidates: &BTreeSet<ObjectId>,
+    mut look: impl FnMut() -> Result<Users, CommandError>,
 ) -> Result<Users, CommandError> {
     let ids = |users: &Users| -> Vec<ObjectId> {
         users.of_objects(candidates).into_iter().map(|(id, _)| id).collect()
     };
-    let mut all = Users::look(&run.store)?;
-    for _ in 0..LOOKS_MAX {
-        let now = Users::look(&run.store)?;
+    let mut before = look()?;
+    let mut all = before.clone();
+    for _ in 1..LOOKS_MAX {
+        let now = look()?;
         if ids(&now) == ids(&before) {
             return Ok(now);
         }
@@ -194,6 +194,46 @@ fn period(text: &str) -> Result<Option<i64>, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::Process;
+
+    /// What is settled when each look sees one of these in use, and how many looks that takes.
+    fn settled(looks: &[&[u8]]) -> (Vec<u8>, usize) {
+        let id = |byte: &u8| ObjectId::from_bytes([*byte; 32]);
+        let candidates: BTreeSet<ObjectId> = (1..=4).map(|byte| id(&byte)).collect();
+        let mut count = 0;
+        let users = settle(&candidates, || {
+            let seen = looks[count % looks.len()].iter().map(id);
+            count += 1;
+            let process = Process { name: "cat".to_owned(), pid: 7 };
+            Ok(Users::of(seen.map(|id| (id, process.clone()))))
+        });
+        let found = users.unwrap().of_objects(&candidates);
+        (found.into_iter().map(|(id, _)| id.as_bytes()[0]).collect(), count)
+    }
+
+    /// One look may miss what goes from one process to another: two in a row must say the same.
+    #[test]
+    fn processes_are_looked_at_until_two_looks_agree() {
+        assert_eq!(settled(&[&[], &[]]), (vec![], 2));
+        assert_eq!(settled(&[&[1], &[1]]), (vec![1], 2));
+        assert_eq!(settled(&[&[], &[1], &[1]]), (vec![1], 3), "the first one missed it");
+        assert_eq!(settled(&[&[1], &[], &[1], &[1]]), (vec![1], 4), "the second one did");
+        assert_eq!(settled(&[&[1], &[2], &[2]]), (vec![2], 3), "it came out of use meanwhile");
+        // What nobody can delete changes nothing.
+        assert_eq!(settled(&[&[1, 8], &[1, 9]]), (vec![1], 2));
+        // They never agree: all that any of them saw is in use.
+        assert_eq!(settled(&[&[1], &[2], &[3]]), (vec![1, 2, 3], LOOKS_MAX));
+    }
+
+    #[test]
+    fn a_look_that_fails_settles_nothing() {
+        let mut left = 1;
+        let failed = settle(&BTreeSet::new(), || {
+            left -= 1;
+            if left < 0 { Err(strange()) } else { Ok(Users::default()) }
+        });
+        assert_eq!(failed.unwrap_err(), strange());
+    }
 
     #[test]
     fn times_are_numbers_with_a_unit() {

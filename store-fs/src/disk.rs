@@ -2,9 +2,9 @@
 //!
 //! A disk is a directory. Every path given to it is relative to that directory and built by the
 //! store from checked names. New content is always written under no name first, and then linked;
-//! a name that exists is never overwritten, except for the one file that is rebuildable
-//! ([`Disk::replace`]). Nothing is ever mapped into memory: a file cut short by somebody else
-//! would then be a SIGBUS instead of an error.
+//! a name that exists is never overwritten, except for the one file that is rebuildable, and by
+//! good content where it stands for bad ([`Disk::replace`]). Nothing is ever mapped into memory: a
+//! file cut short by somebody else would then be a SIGBUS instead of an error.
 //!
 //! Errors are the operating system's. The store adds the path and what it was doing.
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use resolver::{GenerationNumber, ObjectId, ReleaseId};
+use rustix::io::Errno;
 
 /// An operation on a store failed. Nothing was changed unless the variant says so.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +131,16 @@ impl StoreError {
                 Some(path)
             }
             _ => None,
+        }
+    }
+
+    /// Whether it means that a file is not what it must be. A sector that cannot be read is as bad
+    /// as one that reads wrongly; a limit on open files, say, is not about the file.
+    pub(crate) fn is_bad_file(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Io { source, .. } => Errno::from_io_error(source) == Some(Errno::IO),
+            _ => false,
         }
     }
 }

@@ -22,12 +22,14 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use resolver::{Arch, BlobId, Generation, ObjectId, Release, ReleaseId};
-use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::disk::{Listed, ListedKind, TMP_DIR};
 use crate::store::{io_error, path as paths, read_format};
 use crate::{BadFile, Disk, Format, Prefix, Store, StoreError};
+
+/// How often something is looked for again while what needs it comes and goes.
+const LOOKS_MAX: usize = 10;
 
 /// How much to look at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,8 +109,8 @@ impl Needed {
 }
 
 /// Looks at everything that a store holds; changes nothing. `progress` is told the files done and
-/// the files in all. The index is expected to be of a store that nobody writes to meanwhile; all
-/// else may grow while this looks.
+/// the files in all. Files may come and go while this looks: what is not there is bad when
+/// something needs it that stays there, unchanged, while it is looked for again.
 ///
 /// # Errors
 ///
@@ -244,9 +246,37 @@ impl<'a, D: Disk> Check<'a, D> {
     /// Remembers a file that an error was about, when that means that it is bad: a limit on open
     /// files, say, does not.
     fn bad(&mut self, path: &Path, error: &StoreError) {
-        if is_bad(error) {
+        if error.is_bad_file() {
             self.report.needed.bad.extend(BadFile::now(self.store.disk(), path));
         }
+    }
+
+    /// Nothing of this name is there any more.
+    fn is_gone(&self, path: &Path) -> bool {
+        matches!(self.store.disk().stamp(path), Ok(None))
+    }
+
+    /// Whether something is so while a file is there, and not only because that file went: names
+    /// go before what they need, and come after it.
+    fn while_there(&self, path: &Path, is_so: impl Fn() -> bool) -> bool {
+        // One that cannot be looked at is there.
+        let stamp = || self.store.disk().stamp(path).ok();
+        for _ in 0..LOOKS_MAX {
+            let before = stamp();
+            if before == Some(None) || !is_so() {
+                return false;
+            }
+            if stamp() == before {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether one of these objects is there, and this file of content, which it needs, is not.
+    fn is_missing(&self, path: &Path, objects: &BTreeSet<ObjectId>) -> bool {
+        let lacks = |id| self.while_there(&paths::object(id), || self.is_gone(path));
+        self.is_gone(path) && objects.iter().any(lacks)
     }
 
     fn unexpected(&mut self, path: &Path) {
@@ -258,16 +288,6 @@ impl<'a, D: Disk> Check<'a, D> {
         let names: BTreeSet<&String> =
             objects.into_iter().filter_map(|id| self.releases_of.get(id)).flatten().collect();
         names.into_iter().cloned().collect()
-    }
-}
-
-/// Whether an error means that a file is not what it must be. A sector that cannot be read is as
-/// bad as one that reads wrongly.
-fn is_bad(error: &StoreError) -> bool {
-    match error {
-        StoreError::Damaged { .. } => true,
-        StoreError::Io { source, .. } => Errno::from_io_error(source) == Some(Errno::IO),
-        _ => false,
     }
 }
 

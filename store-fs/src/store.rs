@@ -18,7 +18,8 @@
 //!
 //! `ab` are the first two digits of the name. These files are the truth. Each is written under no
 //! name, synced, and then linked, so that a name never stands for less than all of its content,
-//! and never overwritten. A record is text and ends with its own hash (see `record.rs`).
+//! and never overwritten, but by good content where it is bad. A record is text and ends with its
+//! own hash (see `record.rs`).
 //!
 //! Nothing here is trusted because it was right before: whatever is read is checked again, except
 //! from caches in memory of what was checked. Nothing here decides what is selected.

@@ -11,7 +11,8 @@ use crate::fsck::Needed;
 use crate::release_file::{Received, Telling, Told, blobs_of, total};
 use crate::{Addition, Disk, Store, StoreError, Tree};
 
-/// Copies objects with all that they name; what is there already is not read.
+/// Copies objects with all that they name; of what is there already and good, the source is not
+/// read.
 ///
 /// # Errors
 ///
@@ -31,7 +32,7 @@ pub fn copy<D: Disk, S: Disk>(
     let addition = if rehearse { to.rehearse()? } else { to.add()? };
     let mut received = Received { objects: objects.len() as u64, ..Received::default() };
     for (blob, size) in blobs {
-        match to.has_blob(&blob, size)? {
+        match to.has_good_blob(&blob, size)? {
             true => telling(Told::Bytes(size)),
             false => bring(from, &addition, blob, size, telling).map_err(|lost| lost.error)?,
         }

@@ -215,6 +215,103 @@ fn a_bind_mount_keeps_its_release() {
     assert_eq!(trash(&rig), 1);
 }
 
+/// Also one inside another mount of the store, to which only the kernel's caches lead.
+#[test]
+fn a_bind_mount_inside_the_mount_keeps_its_release() {
+    let test = "a_bind_mount_inside_the_mount_keeps_its_release";
+    if !can_unshare(test) {
+        return;
+    }
+    let bind = |rig: &Rig| {
+        rig.add_plain("other", "1.0");
+        rig.ok(["select", "other"]);
+        let script = "mount --bind \"$1\" \"$2\"; echo ready; read _ || exit 0";
+        let mut child = in_namespace(script, &[&rig.at("lib/demo@1.0"), &rig.at("lib/other")]);
+        ready(&mut child);
+        child
+    };
+    let Some((rig, child)) = swapped(test, bind) else { return };
+    let seen = format!("/proc/{}/root{}", child.id(), rig.at("lib/other").display());
+    stays_mounted(&rig, child, &Path::new(&seen).join("share/version"));
+}
+
+/// While something is mounted over one, nobody knows what is beneath, and nothing goes at all; but
+/// for a tree whose name says it.
+#[test]
+fn nothing_goes_while_a_mount_cannot_be_seen() {
+    let test = "nothing_goes_while_a_mount_cannot_be_seen";
+    if !can_unshare(test) {
+        return;
+    }
+    let bind = |rig: &Rig| {
+        let place = rig.scratch("bound");
+        fs::create_dir(&place).expect("ours");
+        let script = "mount --bind \"$1\" \"$2\"; mount -t tmpfs none \"$2\"; echo ready
+            read _; umount \"$2\"; echo ready; read _ || exit 0";
+        let mut child = in_namespace(script, &[&rig.at("lib/demo@1.0"), &place]);
+        ready(&mut child);
+        child
+    };
+    let Some((rig, mut child)) = swapped(test, bind) else { return };
+    let place = rig.scratch("bound");
+    for arguments in [&HARD[..], &["-n", "gc"], &HARD, &HARD] {
+        let output = rig.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}: {error}");
+        let words = ["the mount namespace of process", "so nothing can go", "nsenter --mount"];
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert!(error.contains(place.to_str().expect("UTF-8")), "{error}");
+        assert_eq!((objects(&rig), trash(&rig)), (2, 0));
+        assert!(rig.at(".generations/1").exists());
+    }
+    let seen = format!("/proc/{}/root{}", child.id(), place.display());
+    std::io::Write::write_all(child.stdin.as_mut().expect("piped"), b"\n").expect("it reads");
+    let mut line = [0; 6];
+    child.stdout.as_mut().expect("piped").read_exact(&mut line).expect("it is ready");
+    stays_mounted(&rig, child, &Path::new(&seen).join("share/version"));
+}
+
+/// A release that only a mount needs stays and can be read, until that is gone.
+fn stays_mounted(rig: &Rig, mut child: Child, file: &Path) {
+    for _ in 0..3 {
+        let outcome = gc(rig);
+        let stays = outcome["stays"].as_array().expect("a list");
+        assert!(stays.iter().any(|stay| stay["name"] == "demo@1.0"), "{outcome}");
+        assert_eq!(trash(rig), 0, "{outcome}");
+        assert_eq!(read(file), "1.0");
+    }
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
+    gc(rig);
+    assert_eq!(trash(rig), 1);
+}
+
+/// A process keeps what it has as its root, also when it has nothing else of it.
+#[test]
+fn a_root_keeps_its_release() {
+    let test = "a_root_keeps_its_release";
+    if !can_unshare(test) {
+        return;
+    }
+    if !on_path("perl") {
+        println!("SKIPPED {test}: there is no perl, which can change its root and go on");
+        return;
+    }
+    let change_root = |rig: &Rig| {
+        // Its program and its libraries are outside, and so is its working directory.
+        let script = "chroot($ARGV[0]) or die; syswrite(STDOUT, 'ready'); <STDIN>";
+        let mut command = Command::new("perl");
+        let mut child = waits(command.args(["-e", script]).arg(rig.at("lib/demo")));
+        ready(&mut child);
+        child
+    };
+    let Some((rig, child)) = swapped(test, change_root) else { return };
+    outlives(&rig, child, |child| {
+        let path = format!("/proc/{}/root/share/version", child.id());
+        assert_eq!(read(Path::new(&path)), "1.0");
+    });
+}
+
 /// A frozen tree that is mounted somewhere keeps its generation, and what was put into it; undo
 /// does not lead there.
 #[test]

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -172,6 +173,85 @@ fn a_damaged_object_is_in_the_status_once() {
         rig.ok(good);
         assert_eq!(damaged(&rig), Vec::<Value>::new(), "{good:?}");
     }
+}
+
+/// Adding a release again, or another one that shares content, replaces what is bad by the good
+/// copy that is in hand: small and large blobs, outboards and objects.
+#[test]
+fn adding_again_makes_bad_content_good() {
+    let Some(rig) = Rig::mounted("adding_again_makes_bad_content_good") else { return };
+    let large: Vec<u8> = (0..LARGE).map(|at| (at ^ (at >> 7)) as u8).collect();
+    let files = [("share/large", Content::File(&large)), ("share/small", Content::File(b"small"))];
+    rig.add("big", "1.0", &files);
+    rig.ok(["select", "big"]);
+    let (path, small) = (rig.at("app/big/share/large"), rig.at("app/big/share/small"));
+    let open = File::open(&path).expect("shown");
+    assert!(read_open(&open).expect("good") == large);
+    let blobs = [which(&rig, &path, "blob"), which(&rig, &small, "blob")];
+    let outboard = blobs[0].replacen("blobs", "outboards", 1);
+    let again = || {
+        rig.add("big", "1.0", &[]);
+    };
+    let other = || {
+        rig.add("other", "1.0", &files);
+        assert!(fs::read(rig.at("app/other@1.0/share/large")).expect("good") == large);
+        assert_eq!(read(&rig.at("app/other@1.0/share/small")), "small");
+    };
+    let rounds: [(&str, &dyn Fn()); 2] = [("again", &again), ("another release", &other)];
+    for (number, (what, add)) in rounds.into_iter().enumerate() {
+        blobs.iter().chain([&outboard]).for_each(|path| flip(&rig, path));
+        is_io_error(read_open(&open));
+        assert_eq!(rig.run(["fsck", "--data"]).status.code(), Some(7), "{what}");
+        add();
+        assert!(read_open(&open).expect("good again") == large, "{what}");
+        assert_eq!(read(&small), "small", "{what}");
+        assert_eq!(names(&rig.store().join("aside")).len(), number + 1, "bad files are kept");
+        rig.ok(["fsck", "--data"]);
+    }
+    // One that is cut short is as bad, and so is an object.
+    let object = which(&rig, &rig.at("app/big"), "object");
+    flip(&rig, &object);
+    let blob = rig.store().join(&blobs[0]);
+    fs::set_permissions(&blob, fs::Permissions::from_mode(0o644)).expect("ours");
+    File::options().write(true).open(&blob).expect("ours").set_len(7).expect("ours");
+    again();
+    assert!(read_open(&open).expect("good again") == large);
+    rig.ok(["fsck", "--data"]);
+}
+
+/// What is collected while `fsck` looks is no finding.
+#[test]
+fn fsck_beside_collections_finds_nothing() {
+    const ROUNDS: u32 = 40;
+    let Some(rig) = Rig::mounted("fsck_beside_collections_finds_nothing") else { return };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for arguments in [&["fsck", "--data"][..], &["fsck"]] {
+            let (rig, done) = (&rig, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    rig.ok(arguments);
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            // Some content comes and goes, some comes again.
+            let version = format!("{}.0", round % 4);
+            let many: Vec<_> = (0..50).map(|n| (format!("share/{n}"), [round as u8, n])).collect();
+            let files: Vec<_> =
+                many.iter().map(|(path, bytes)| (path.as_str(), Content::File(bytes))).collect();
+            let name = format!("demo{}", round % 3);
+            let source = rig.scratch(&format!("source-{name}-{version}"));
+            fs::remove_dir_all(source).ok();
+            rig.ok(["gc", "--keep", "2", "--keep-since", "0"]);
+            rig.run(["remove", &format!("{name}@{version}")]);
+            rig.add(&name, &version, &files);
+            rig.ok(["select", &format!("{name}@{version}")]);
+            rig.ok(["gc", "--keep", "2", "--keep-since", "0"]);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    rig.ok(["fsck", "--data"]);
 }
 
 /// An object whose names were bad, and a release whose record was gone, are there again.

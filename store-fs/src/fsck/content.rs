@@ -12,7 +12,7 @@ use crate::{Disk, StoreError, Tree};
 /// What brings back content that is missing.
 pub(super) const AGAIN: &str =
     "dynfs fsck --repair --from STORE|FILE; or dynfs add the release again from its source";
-/// What brings back content that is damaged: as long as the file is there, it is taken for it.
+/// What brings back content that is damaged.
 const AGAIN_WITHOUT: &str = "dynfs fsck --repair [--from STORE|FILE]; without a copy then dynfs \
                              add the release again from its source";
 /// What brings back an outboard.
@@ -56,26 +56,35 @@ impl<D: Disk> Check<'_, D> {
         let expected = std::mem::take(&mut self.expected);
         for id in &found.blobs {
             if let Err(error) = self.blob(id, expected.get(id)) {
-                self.bad(&paths::blob(id), &error);
-                if let Some(expected) = expected.get(id) {
-                    self.report.needed.blobs.insert(*id, expected.size);
-                }
-                let touched = self.users(expected.get(id));
-                self.find_for("blob-damaged", &paths::blob(id), reason(error), touched);
-                self.hint(AGAIN_WITHOUT);
+                self.bad_blob(id, error, expected.get(id));
             }
             self.report.blobs += 1;
             self.step();
         }
         for (id, expected) in &expected {
-            if !found.blobs.contains(id) {
+            let path = paths::blob(id);
+            if self.is_missing(&path, &expected.objects) {
                 self.report.needed.blobs.insert(*id, expected.size);
                 let touched = self.touched(&expected.objects);
-                self.find_for("blob-missing", &paths::blob(id), "it is missing", touched);
+                self.find_for("blob-missing", &path, "it is missing", touched);
                 self.hint(AGAIN);
+            } else if !found.blobs.contains(id)
+                && let Err(error) = self.blob(id, Some(expected))
+            {
+                self.bad_blob(id, error, Some(expected));
             }
         }
         self.expected = expected;
+    }
+
+    fn bad_blob(&mut self, id: &BlobId, error: StoreError, expected: Option<&Expected>) {
+        self.bad(&paths::blob(id), &error);
+        if let Some(expected) = expected {
+            self.report.needed.blobs.insert(*id, expected.size);
+        }
+        let touched = self.users(expected);
+        self.find_for("blob-damaged", &paths::blob(id), reason(error), touched);
+        self.hint(AGAIN_WITHOUT);
     }
 
     fn users(&self, expected: Option<&Expected>) -> Vec<String> {
@@ -87,9 +96,8 @@ impl<D: Disk> Check<'_, D> {
         let disk = self.store.disk();
         let reading = |error| io_error(disk, "reading", &path, error);
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-        let Some(file) = disk.open_file(&path).map_err(reading)? else {
-            return Err(damaged("it vanished while this looked".to_owned()));
-        };
+        // One that is not there any more is looked for again, if anything needs it.
+        let Some(file) = disk.open_file(&path).map_err(reading)? else { return Ok(()) };
         let len = disk.len(&file).map_err(reading)?;
         if let Some(expected) = expected
             && len != expected.size
@@ -124,21 +132,25 @@ impl<D: Disk> Check<'_, D> {
         let expected = std::mem::take(&mut self.expected);
         for id in &found.outboards {
             let size = expected.get(id).map(|expected| expected.size);
+            let path = paths::outboard(id);
             let bad = size.and_then(|size| self.store.load_outboard(id, size).err());
-            if let Some(error) = bad {
-                self.bad(&paths::outboard(id), &error);
+            if let Some(error) = bad
+                && !self.is_gone(&path)
+            {
+                self.bad(&path, &error);
                 self.report.needed.outboards.insert(*id);
                 let touched = self.users(expected.get(id));
-                self.find_for("outboard-damaged", &paths::outboard(id), reason(error), touched);
+                self.find_for("outboard-damaged", &path, reason(error), touched);
                 self.hint(COMPUTED);
             }
             self.step();
         }
         for (id, expected) in &expected {
-            if outboard_len(expected.size) > 0 && !found.outboards.contains(id) {
+            let path = paths::outboard(id);
+            if outboard_len(expected.size) > 0 && self.is_missing(&path, &expected.objects) {
                 self.report.needed.outboards.insert(*id);
                 let touched = self.touched(&expected.objects);
-                self.find_for("outboard-missing", &paths::outboard(id), "it is missing", touched);
+                self.find_for("outboard-missing", &path, "it is missing", touched);
                 self.hint(COMPUTED);
             }
         }

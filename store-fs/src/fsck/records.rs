@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use resolver::{Arch, Catalog};
+use resolver::{Arch, Catalog, ObjectId, ReleaseId};
 
 use super::content::AGAIN;
-use super::{Check, Found, is_bad, is_top, list, reason};
+use super::{Check, Found, is_top, list, reason};
 use crate::store::{Index, IndexError, path as paths, read_format, record_of};
 use crate::{BadFile, Disk, StoreError};
 
@@ -50,6 +50,8 @@ impl<D: Disk> Check<'_, D> {
                 Err(error @ StoreError::NewerFormat { .. }) => {
                     self.newer("generation-newer", path, error);
                 }
+                // Collected since it was listed.
+                Err(StoreError::NoGeneration { .. }) => {}
                 Err(error) => bad.push((number, path, error)),
             }
             self.report.generations += 1;
@@ -73,7 +75,7 @@ impl<D: Disk> Check<'_, D> {
     }
 
     fn bad_generation(&mut self, path: &Path, error: &StoreError, is_newest: bool) {
-        if !is_bad(error) {
+        if !error.is_bad_file() {
             return;
         }
         let file = BadFile::now(self.store.disk(), path);
@@ -124,7 +126,7 @@ impl<D: Disk> Check<'_, D> {
     pub(super) fn references(&mut self) {
         let releases = std::mem::take(&mut self.releases);
         for (path, release) in &releases {
-            if !self.objects.contains(&release.object) {
+            if self.lacks_object(path, &release.object) {
                 let message = format!("its object {} is not there", release.object);
                 self.find_for("release-dangling", path, message, vec![release.id.to_string()]);
                 self.hint(AGAIN);
@@ -135,27 +137,43 @@ impl<D: Disk> Check<'_, D> {
             releases.iter().map(|(_, release)| (&release.id, release.object)).collect();
         for (path, generation) in std::mem::take(&mut self.generations) {
             for selection in generation.system.packages.values() {
-                let release = selection.release.to_string();
-                if !known.contains_key(&selection.release) {
-                    let id = selection.release.clone();
-                    self.report.needed.releases.insert(id, Some(selection.object));
+                let (id, object) = (&selection.release, &selection.object);
+                let as_listed = known.get(id);
+                let is_known = as_listed == Some(object);
+                let lacks_record =
+                    !is_known && self.while_there(&path, || self.object_now(id) != Some(*object));
+                let recorded = if is_known { as_listed.copied() } else { self.object_now(id) };
+                if lacks_record && recorded.is_none() {
+                    self.report.needed.releases.insert(id.clone(), Some(*object));
                 }
-                let missing = if !self.objects.contains(&selection.object) {
-                    format!("it selects {release}, whose object is not there")
+                let missing = if self.lacks_object(&path, object) {
+                    format!("it selects {id}, whose object is not there")
+                } else if !lacks_record {
+                    continue;
+                } else if recorded.is_none() {
+                    format!("it selects {id}, which is not in the store")
                 } else {
-                    match known.get(&selection.release) {
-                        None => format!("it selects {release}, which is not in the store"),
-                        Some(object) if *object != selection.object => {
-                            format!("it selects {release} with other content than the store has")
-                        }
-                        Some(_) => continue,
-                    }
+                    format!("it selects {id} with other content than the store has")
                 };
-                self.find_for("generation-dangling", &path, missing, vec![release]);
+                self.find_for("generation-dangling", &path, missing, vec![id.to_string()]);
                 self.hint("dynfs fsck --repair --from STORE|FILE brings back what it selects");
             }
         }
         self.releases = releases;
+    }
+
+    /// Whether the file of a release or generation is there, and an object that it names is not.
+    fn lacks_object(&self, path: &Path, object: &ObjectId) -> bool {
+        // Good or not: what is bad is named by itself.
+        !self.objects.contains(object)
+            && self.while_there(path, || self.is_gone(&paths::object(object)))
+    }
+
+    /// The object that the record of a release names now, if there is one that can be read.
+    fn object_now(&self, id: &ReleaseId) -> Option<ObjectId> {
+        let path = paths::release(id).ok()?;
+        let record = record_of(self.store.disk(), &path).ok().flatten()?;
+        Some(record.object)
     }
 
     /// Looks whether the index can be read, and says of every record what the record says.
@@ -168,7 +186,10 @@ impl<D: Disk> Check<'_, D> {
             Ok(mut index) => self.releases.iter().find_map(|(record, release)| {
                 let stamp = disk.stamp(record).ok().flatten()?;
                 let known = index.take(record, &stamp)?;
-                (known != *release).then(|| format!("it says something else of {}", release.id))
+                // The record may be another one than it was.
+                let is_other = known != *release
+                    && record_of(disk, record).is_ok_and(|now| now != Some(known));
+                is_other.then(|| format!("it says something else of {}", release.id))
             }),
         };
         if let Some(reason) = wrong {

@@ -15,6 +15,8 @@ on_every_disk! {
     a_release_in_another_place_is_damaged,
     two_releases_that_cannot_be_together_are_named,
     an_index_that_says_something_else_is_damaged,
+    what_is_collected_meanwhile_is_no_finding,
+    what_is_missing_is_found_beside_collections,
 }
 
 const OPTIONS: FsckOptions = FsckOptions { data: true };
@@ -195,6 +197,74 @@ fn an_index_that_says_something_else_is_damaged<B: Bed>(bed: &B) {
     index.save(disk).unwrap();
     let report = look(bed);
     assert_eq!(found(&report), [("index-damaged", Path::new(paths::INDEX), vec![])]);
+}
+
+/// Lets go of one of the releases, in the order in which a collection does: its names, or then its
+/// content.
+fn let_go<D: Disk>(store: &Store<D>, release: &Release, blob: &BlobId, is_content: bool) {
+    let paths = match is_content {
+        true => vec![paths::object(&release.object), paths::blob(blob), paths::outboard(blob)],
+        false => vec![
+            PathBuf::from("generations/1"),
+            PathBuf::from("generations/2"),
+            paths::release(&release.id).unwrap(),
+        ],
+    };
+    for path in paths {
+        store.disk().remove(&path).unwrap();
+    }
+}
+
+/// Whatever is let go of while this looks, and whether it comes again: after every file that is
+/// looked at, names go, and after every later one what only they needed.
+fn what_is_collected_meanwhile_is_no_finding<B: Bed>(_: &B) {
+    let large = digest(&content(LARGE)).id;
+    for names_at in 0..=8 {
+        for content_at in names_at..=9 {
+            for again_at in [content_at + 1, 99] {
+                let bed = B::default();
+                let (releases, store) = filled(&bed);
+                let progress = |done, _| {
+                    if done == names_at {
+                        let_go(&store, &releases[1], &large, false);
+                    }
+                    if done == content_at {
+                        let_go(&store, &releases[1], &large, true);
+                    }
+                    if done == again_at {
+                        add(&store, &content(LARGE)).unwrap();
+                        store.publish_release(&store.writer().unwrap(), &releases[1]).unwrap();
+                    }
+                };
+                progress(0, 0);
+                let report = fsck(&store, &host(), OPTIONS, &progress).unwrap();
+                let when = format!("{names_at}, {content_at}, {again_at}");
+                assert_eq!(report.findings, [], "{when}");
+                assert!(report.needed.is_empty(), "{when}: {:?}", report.needed);
+            }
+        }
+    }
+}
+
+/// What the other release needs is missed all the same, also when it goes while this looks.
+fn what_is_missing_is_found_beside_collections<B: Bed>(_: &B) {
+    let (large, small) = (digest(&content(LARGE)).id, digest(b"small").id);
+    for at in 0..=6 {
+        let bed = B::default();
+        let (releases, store) = filled(&bed);
+        let progress = |done, _| {
+            if done == at {
+                let_go(&store, &releases[1], &large, false);
+                let_go(&store, &releases[1], &large, true);
+                store.disk().remove(&paths::blob(&small)).unwrap();
+            }
+        };
+        progress(0, 0);
+        let report = fsck(&store, &host(), OPTIONS, &progress).unwrap();
+        let path = paths::blob(&small);
+        let expected = ("blob-missing", path.as_path(), vec!["small@1.0,debug"]);
+        assert_eq!(found(&report), [expected], "{at}: {report:#?}");
+    }
 }
 
 #[test]

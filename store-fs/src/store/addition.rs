@@ -13,21 +13,26 @@
 //! nothing that an addition has linked or relies on goes before it has ended.
 //!
 //! Several processes may add the same content at once: the link decides, and the loser is content
-//! with what is there. Of a blob that is there only the length is checked; its content is verified
-//! by every read and by `fsck`.
+//! with what is there. What was there before is verified, and gives way where it is bad:
+//!
+//! ```text
+//! write the good one nameless -> sync -> name the bad one aside -> sync -> replace it in one step
+//! ```
+//!
+//! So the bad file is never lost, and there is no moment at which its name stands for nothing.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use resolver::{BlobId, ObjectId};
+use resolver::{BlobId, ObjectId, Timestamp};
 use rustix::process::{Resource, getrlimit};
 
 use super::read::outboard_len;
@@ -77,19 +82,40 @@ pub struct Addition<'a, D: Disk> {
 
 #[derive(Debug)]
 struct Stage<T> {
-    blobs: Vec<Staged<T>>,
-    files: usize,
+    files: Vec<Staged<T>>,
     bytes: u64,
     /// Blobs that this addition has seen: the same content is staged once.
     claimed: HashSet<BlobId>,
 }
 
+/// A blob, an outboard or an object, whole, and without its name.
 #[derive(Debug)]
 struct Staged<T> {
-    id: BlobId,
+    path: PathBuf,
     len: u64,
     temp: T,
-    outboard: Option<T>,
+    /// What has its name.
+    present: Present,
+}
+
+/// What has the name of some content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Present {
+    Nothing,
+    Good,
+    Bad,
+}
+
+impl Present {
+    /// What an attempt to read it, verified, says of it.
+    fn of<T>(read: Result<Option<T>, StoreError>) -> Result<Self, StoreError> {
+        match read {
+            Ok(None) => Ok(Self::Nothing),
+            Ok(Some(_)) => Ok(Self::Good),
+            Err(error) if error.is_bad_file() => Ok(Self::Bad),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl<D: Disk> Store<D> {
@@ -116,7 +142,7 @@ impl<D: Disk> Store<D> {
     fn begin(&self, is_rehearsal: bool) -> Result<Addition<'_, D>, StoreError> {
         self.format.check_writable()?;
         let adding = if is_rehearsal { None } else { Some(self.adding()?) };
-        let stage = Stage { blobs: Vec::new(), files: 0, bytes: 0, claimed: HashSet::new() };
+        let stage = Stage { files: Vec::new(), bytes: 0, claimed: HashSet::new() };
         // A quarter: a second batch fills while one is synced, and the caller has files open too.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -214,7 +240,7 @@ impl<D: Disk> Addition<'_, D> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`]; [`StoreError::Damaged`] when the blob is there with another length.
+    /// [`StoreError::Io`].
     pub fn bytes(&self, bytes: &[u8]) -> Result<BlobId, StoreError> {
         let Digest { id, len, outboard } = digest(bytes);
         self.once(id, len, || {
@@ -282,9 +308,8 @@ impl<D: Disk> Addition<'_, D> {
         let (id, bytes) = tree.encode()?;
         let tree = Tree::decode(id, bytes)?;
         let (store, is_rehearsal) = (self.store, self.is_rehearsal);
-        let is_there = store.is_there(&path::object(&id), tree.encoding().len() as u64)?;
         self.finish_all([&tree])?;
-        if is_rehearsal && !is_there { Ok(Arc::new(tree)) } else { store.object(&id) }
+        if is_rehearsal { Ok(Arc::new(tree)) } else { store.object(&id) }
     }
 
     /// The same for any number of objects, none among them: blobs may come for objects that are
@@ -299,7 +324,7 @@ impl<D: Disk> Addition<'_, D> {
     ) -> Result<(), StoreError> {
         self.flush()?;
         let store = self.store;
-        let mut temps = Vec::new();
+        let mut objects = Vec::new();
         for tree in trees {
             let (path, bytes) = (path::object(&tree.id()), tree.encoding());
             let len = bytes.len() as u64;
@@ -307,31 +332,31 @@ impl<D: Disk> Addition<'_, D> {
                 let what = "the length of an object".to_owned();
                 return Err(StoreError::Limit { what, limit: OBJECT_LEN_MAX });
             }
-            let is_there = store.is_there(&path, len)?;
             if self.is_rehearsal {
                 continue;
             }
-            let temp = if is_there { None } else { Some(store.write_temp(&path, bytes)?) };
+            let present = Present::of(store.load_object(&tree.id()))?;
+            let temp = match present {
+                Present::Good => None,
+                _ => Some(store.write_temp(&path, bytes)?),
+            };
             self.check_blobs(tree)?;
-            temps.push((path, temp, len));
+            objects.push((path, temp, len, present));
         }
         if self.is_rehearsal {
             return Ok(());
         }
         // The content of the objects, and the names of the blobs.
         store.sync_all()?;
-        for (path, temp, len) in temps {
-            if let Some(temp) = temp
-                && !store.link(&temp, &path)?
-            {
-                store.is_there(&path, len)?;
-            }
+        let mut dirs = BTreeSet::new();
+        let mut files = Vec::new();
+        for (path, temp, len, present) in objects {
             // Also when it was there: whoever linked it may not have come this far.
-            for dir in path.ancestors().skip(1).take(2) {
-                store.sync_dir(dir)?;
-            }
+            dirs.extend(path.ancestors().skip(1).take(2).map(Path::to_owned));
+            files.extend(temp.map(|temp| Staged { path, len, temp, present }));
         }
-        Ok(())
+        store.name(&files)?;
+        dirs.iter().try_for_each(|dir| store.sync_dir(dir))
     }
 
     /// Stages the content that `write` makes, with its outboard, unless it is staged or stored
@@ -358,11 +383,10 @@ impl<D: Disk> Addition<'_, D> {
         len: u64,
         write: impl FnOnce() -> Result<(D::Temp, Vec<u8>), StoreError>,
     ) -> Result<(), StoreError> {
-        let outboard_path = path::outboard(&id);
-        let outboard_len = outboard_len(len);
-        let outboard_there =
-            outboard_len == 0 || self.store.is_there(&outboard_path, outboard_len)?;
-        if outboard_there && self.store.is_there(&path::blob(&id), len)? {
+        let (blob_path, outboard_path) = (path::blob(&id), path::outboard(&id));
+        let outboard_present = self.store.outboard_present(&id, len)?;
+        let present = Present::of(self.store.hash_blob(&id, Some(len)))?;
+        if outboard_present == Present::Good && present == Present::Good {
             return Ok(());
         }
         if self.is_rehearsal {
@@ -370,18 +394,20 @@ impl<D: Disk> Addition<'_, D> {
             return Ok(());
         }
         let (temp, outboard) = write()?;
-        let outboard = if outboard_there {
-            None
-        } else {
-            Some(self.store.write_temp(&outboard_path, &outboard)?)
-        };
+        let mut files = Vec::new();
+        // The outboard first: a blob that is there can be read.
+        if outboard_present != Present::Good {
+            let (path, len) = (outboard_path, outboard.len() as u64);
+            let temp = self.store.write_temp(&path, &outboard)?;
+            files.push(Staged { path, len, temp, present: outboard_present });
+        }
+        files.push(Staged { path: blob_path, len, temp, present });
         self.new_bytes.fetch_add(len, Ordering::Relaxed);
         let is_full = {
             let mut stage = self.stage.lock();
-            stage.files += 1 + usize::from(outboard.is_some());
             stage.bytes += len;
-            stage.blobs.push(Staged { id, len, temp, outboard });
-            stage.files >= self.files_max || stage.bytes >= BATCH_LEN_MAX
+            stage.files.extend(files);
+            stage.files.len() >= self.files_max || stage.bytes >= BATCH_LEN_MAX
         };
         if is_full { self.flush() } else { Ok(()) }
     }
@@ -389,33 +415,20 @@ impl<D: Disk> Addition<'_, D> {
     /// Makes what is staged durable, and then visible.
     fn flush(&self) -> Result<(), StoreError> {
         let _flushing = self.flushing.lock();
-        let (blobs, files) = {
+        let files = {
             let mut stage = self.stage.lock();
             stage.bytes = 0;
-            (std::mem::take(&mut stage.blobs), std::mem::take(&mut stage.files))
+            std::mem::take(&mut stage.files)
         };
         let store = self.store;
-        if files > FEW_FILES {
+        if files.len() > FEW_FILES {
             store.sync_all()?;
         } else {
-            for staged in &blobs {
-                let path = path::blob(&staged.id);
-                for temp in std::iter::once(&staged.temp).chain(&staged.outboard) {
-                    store
-                        .disk
-                        .sync_temp(temp)
-                        .map_err(|error| store.io("syncing", &path, error))?;
-                }
+            for Staged { path, temp, .. } in &files {
+                store.disk.sync_temp(temp).map_err(|error| store.io("syncing", path, error))?;
             }
         }
-        for Staged { id, len, temp, outboard } in blobs {
-            // The outboard first: a blob that is there can be read.
-            if let Some(outboard) = outboard {
-                store.link_or_same(&outboard, &path::outboard(&id), outboard_len(len))?;
-            }
-            store.link_or_same(&temp, &path::blob(&id), len)?;
-        }
-        Ok(())
+        store.name(&files)
     }
 
     /// Whatever went wrong before, also unnoticed, no object gets a name without its blobs.
@@ -461,6 +474,17 @@ impl<D: Disk> Store<D> {
             && (outboard_len == 0 || self.is_there(&path::outboard(blob), outboard_len)?))
     }
 
+    /// The same, of which every byte is proven: `false` also when one is there and bad.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`].
+    pub fn has_good_blob(&self, blob: &BlobId, len: u64) -> Result<bool, StoreError> {
+        let is_good = |present| present == Present::Good;
+        Ok(is_good(self.outboard_present(blob, len)?)
+            && is_good(Present::of(self.hash_blob(blob, Some(len)))?))
+    }
+
     /// Whether the file of an object is there. Its content is not read.
     ///
     /// # Errors
@@ -469,6 +493,18 @@ impl<D: Disk> Store<D> {
     pub fn has_object(&self, id: &ObjectId) -> Result<bool, StoreError> {
         let path = path::object(id);
         Ok(self.disk.stamp(&path).map_err(|error| self.io("reading", &path, error))?.is_some())
+    }
+
+    /// What is there for the outboard of a blob of this length; good where it needs none.
+    fn outboard_present(&self, id: &BlobId, len: u64) -> Result<Present, StoreError> {
+        if outboard_len(len) == 0 {
+            return Ok(Present::Good);
+        }
+        let path = path::outboard(id);
+        match self.disk.stamp(&path).map_err(|error| self.io("reading", &path, error))? {
+            None => Ok(Present::Nothing),
+            Some(_) => Present::of(self.load_outboard(id, len).map(Some)),
+        }
     }
 
     /// Whether a file is there.
@@ -487,12 +523,31 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn link_or_same(&self, temp: &D::Temp, path: &Path, len: u64) -> Result<(), StoreError> {
-        if !self.link(temp, path)? && !self.is_there(path, len)? {
-            return Err(damaged(&self.disk, path, "it is not a regular file, or vanished"));
+    /// Gives files that are durable their names. What is bad there is kept aside.
+    fn name(&self, files: &[Staged<D::Temp>]) -> Result<(), StoreError> {
+        let is_bad = |file: &&Staged<D::Temp>| file.present == Present::Bad;
+        let bad: Vec<&Path> = files.iter().filter(is_bad).map(|file| file.path.as_path()).collect();
+        if !bad.is_empty() {
+            let place = self.keep_aside(&bad, now())?;
+            tracing::warn!(files = bad.len(), aside = %place.display(), "bad content is replaced");
         }
+        for Staged { path, len, temp, present } in files {
+            if *present == Present::Bad {
+                let replaced = self.disk.replace(temp, path);
+                replaced.map_err(|error| self.io("linking", path, error))?;
+            } else if !self.link(temp, path)? && !self.is_there(path, *len)? {
+                return Err(damaged(&self.disk, path, "it is not a regular file, or vanished"));
+            }
+        }
+        // The names of the blobs are made durable with all others, before the object's.
         Ok(())
     }
+}
+
+/// For the name of a place aside alone.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn reading(source: &Path, error: std::io::Error) -> StoreError {

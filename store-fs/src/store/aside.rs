@@ -7,7 +7,7 @@
 //! A file first gets its new name, which is made durable, and only then loses the old one: whatever
 //! moment the power goes at, it is there under one of them. Nobody reads what lies here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use resolver::{BlobId, GenerationNumber, ObjectId, PackageName, ReleaseId, Timestamp};
@@ -103,7 +103,7 @@ impl<D: Disk> Store<D> {
         files: &[BadFile],
         at: Timestamp,
     ) -> Result<Vec<PathBuf>, StoreError> {
-        let mut found = BTreeSet::new();
+        let mut found = BTreeMap::new();
         for file in files {
             let path = file.path();
             if movable(path).is_none() {
@@ -111,22 +111,27 @@ impl<D: Disk> Store<D> {
             }
             let now = self.disk.stamp(path).map_err(|error| self.io("reading", path, error))?;
             if now == Some(file.stamp) {
-                found.insert(path);
+                found.insert(path, file.stamp.inode);
             }
         }
         if found.is_empty() {
             return Ok(Vec::new());
         }
         let top = self.aside_dir(at)?;
-        let places: Vec<PathBuf> = found.iter().map(|path| top.join(path)).collect();
-        for (path, place) in found.iter().zip(&places) {
-            self.alias_aside(path, place, &top)?;
+        for path in found.keys() {
+            self.alias_aside(path, &top.join(path), &top)?;
         }
         self.sync_all()?;
-        for path in &found {
-            self.disk.remove(path).map_err(|error| self.io("moving aside", path, error))?;
+        let mut places = Vec::new();
+        for (path, inode) in &found {
+            let failed = |error| self.io("moving aside", path, error);
+            // An addition may have put a good file in its place since.
+            if self.disk.stamp(path).map_err(failed)?.is_some_and(|now| now.inode == *inode) {
+                self.disk.remove(path).map_err(failed)?;
+                places.push(top.join(path));
+            }
         }
-        let dirs: BTreeSet<&Path> = found.iter().filter_map(|path| path.parent()).collect();
+        let dirs: BTreeSet<&Path> = found.keys().filter_map(|path| path.parent()).collect();
         for dir in dirs {
             self.sync_dir(dir)?;
         }
@@ -144,14 +149,16 @@ impl<D: Disk> Store<D> {
         self.set_aside(writer, file.as_slice(), at).map(drop)
     }
 
-    /// Gives a bad file a name aside as well, durably, and leaves it where it is: for what is
-    /// about to be replaced in one step.
-    pub(super) fn keep_aside(&self, path: &Path, at: Timestamp) -> Result<PathBuf, StoreError> {
+    /// Gives bad files names aside as well, durably, and leaves them where they are: for what is
+    /// about to be replaced in one step. Says below which directory. Needs no [`Writer`]: nothing
+    /// loses a name.
+    pub(super) fn keep_aside(&self, paths: &[&Path], at: Timestamp) -> Result<PathBuf, StoreError> {
         let top = self.aside_dir(at)?;
-        let place = top.join(path);
-        self.alias_aside(path, &place, &top)?;
+        for path in paths {
+            self.alias_aside(path, &top.join(path), &top)?;
+        }
         self.sync_all()?;
-        Ok(place)
+        Ok(top)
     }
 
     fn alias_aside(&self, path: &Path, place: &Path, top: &Path) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use resolver::{Arch, BlobId, Generation, Timestamp};
 
 use super::index::Index;
 use super::{Store, Writer, damaged, generation, path, read_file, record};
-use crate::digest::BlobHasher;
+use crate::digest::{BlobHasher, Digest};
 use crate::disk::Caching;
 use crate::{Disk, StoreError};
 
@@ -23,12 +23,43 @@ impl<D: Disk> Store<D> {
     /// [`StoreError::Damaged`] when the blob is missing or its content is not that of its name;
     /// [`StoreError::Io`].
     pub fn renew_outboard(&self, blob: &BlobId) -> Result<bool, StoreError> {
+        let digest = self.hash_blob(blob, None)?;
+        let digest =
+            digest.ok_or_else(|| damaged(&self.disk, &path::blob(blob), "it is missing"))?;
+        if digest.outboard.is_empty() {
+            return Ok(false);
+        }
+        let path = path::outboard(blob);
+        let temp = self.write_temp(&path, &digest.outboard)?;
+        self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
+        let is_new = self.link(&temp, &path)?;
+        path.ancestors().skip(1).take(2).try_for_each(|dir| self.sync_dir(dir))?;
+        Ok(is_new)
+    }
+
+    /// Hashes a whole blob again; `None` when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] when its length, where that is known, or its content is not that of
+    /// its name; [`StoreError::Io`].
+    pub(super) fn hash_blob(
+        &self,
+        blob: &BlobId,
+        len: Option<u64>,
+    ) -> Result<Option<Digest>, StoreError> {
         let path = path::blob(blob);
         let reading = |error| self.io("reading", &path, error);
-        let file = self.disk.open_file(&path).map_err(reading)?;
-        let file = file.ok_or_else(|| damaged(&self.disk, &path, "it is missing"))?;
+        let Some(file) = self.disk.open_file(&path).map_err(reading)? else { return Ok(None) };
+        let present = self.disk.len(&file).map_err(reading)?;
+        if let Some(len) = len
+            && present != len
+        {
+            let reason = format!("it has {present} bytes instead of {len}");
+            return Err(damaged(&self.disk, &path, reason));
+        }
         let mut hasher = BlobHasher::new();
-        let mut piece = vec![0; PIECE_LEN];
+        let mut piece = vec![0; PIECE_LEN.min(usize::try_from(present).unwrap_or(PIECE_LEN) + 1)];
         let mut at = 0;
         loop {
             let read = self.disk.read_at(&file, at, &mut piece, Caching::Drop);
@@ -40,18 +71,10 @@ impl<D: Disk> Store<D> {
             at += count as u64;
         }
         let digest = hasher.finish();
-        if digest.id != *blob {
-            return Err(damaged(&self.disk, &path, "its content is not that of its name"));
+        match digest.id == *blob {
+            true => Ok(Some(digest)),
+            false => Err(damaged(&self.disk, &path, "its content is not that of its name")),
         }
-        if digest.outboard.is_empty() {
-            return Ok(false);
-        }
-        let path = path::outboard(blob);
-        let temp = self.write_temp(&path, &digest.outboard)?;
-        self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
-        let is_new = self.link(&temp, &path)?;
-        path.ancestors().skip(1).take(2).try_for_each(|dir| self.sync_dir(dir))?;
-        Ok(is_new)
     }
 
     /// Writes the index anew from the records, whatever the present one says.
@@ -88,7 +111,7 @@ impl<D: Disk> Store<D> {
         let temp = self.write_temp(&path, &bytes)?;
         self.disk.sync_temp(&temp).map_err(|error| self.io("syncing", &path, error))?;
         if self.disk.stamp(&path).map_err(|error| self.io("reading", &path, error))?.is_some() {
-            self.keep_aside(&path, at)?;
+            self.keep_aside(&[&path], at)?;
         }
         let replaced = self.disk.replace(&temp, &path);
         replaced.map_err(|error| self.io("linking", &path, error))?;

@@ -190,6 +190,61 @@ fn a_failure_at_any_step_of_a_repair_makes_nothing_worse() {
     assert!(step > 60, "{step}");
 }
 
+/// What an addition brings again: all that the store has.
+fn add_again(store: &Store<SimDisk>) -> Result<(), StoreError> {
+    add(store, b"small")?;
+    add(store, &content(2 * GROUP_LEN)).map(drop)
+}
+
+/// Bad content gives way to good content and is kept aside, whenever the power goes.
+#[test]
+fn a_crash_at_any_step_of_adding_over_bad_content() {
+    let damaged = || {
+        let (disk, releases) = whole();
+        let ids = [b"small".to_vec(), content(2 * GROUP_LEN)].map(|b| crate::digest::digest(&b).id);
+        let mut paths = vec![path::outboard(&ids[1])];
+        paths.extend(ids.iter().map(path::blob));
+        paths.extend(releases.iter().map(|release| path::object(&release.object)));
+        let mut bad = Vec::new();
+        for path in &paths {
+            assert!(disk.damage(path, |bytes| {
+                bytes[0] ^= 1;
+                bad.push(bytes.clone());
+            }));
+        }
+        (disk, bad)
+    };
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        let (disk, bad) = damaged();
+        let store = Store::open(disk.clone()).unwrap();
+        let (before, _) = look(&store);
+        assert!(before.len() >= 4, "{before:#?}");
+        disk.crash_at(steps);
+        let done = add_again(&store);
+        drop(store);
+        for (image, loss) in images(&disk) {
+            let what = format!("step {steps}, {loss:?}");
+            nothing_is_lost(&image, &bad, &what);
+            let store = Store::open(image.clone()).unwrap();
+            let (after, _) = look(&store);
+            // A good object names its blobs again, which are as bad as they were.
+            let codes = |finding: &&Finding| finding.code.ends_with("-missing");
+            assert_eq!(after.iter().filter(codes).count(), 0, "{what}: {after:#?}");
+            assert_eq!(worse(&before, &after), [], "{what}");
+            assert!(done.is_err() || after.is_empty(), "{what}: {after:#?}");
+            add_again(&store).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(look(&store).0, [], "{what}, again");
+            nothing_is_lost(&image, &bad, &what);
+        }
+        if done.is_ok() {
+            break;
+        }
+    }
+    assert!(steps > 20, "{steps}");
+}
+
 fn release_file() -> (Vec<u8>, Vec<Release>) {
     let (disk, releases) = whole();
     let store = Store::open(disk).unwrap();
