@@ -223,7 +223,8 @@ fn a_bind_mount_inside_the_mount_keeps_its_release() {
         return;
     }
     let bind = |rig: &Rig| {
-        rig.add_plain("other", "1.0");
+        // Of another content, which would keep the object.
+        rig.add_plain("other", "7.0");
         rig.ok(["select", "other"]);
         let script = "mount --bind \"$1\" \"$2\"; echo ready; read _ || exit 0";
         let mut child = in_namespace(script, &[&rig.at("lib/demo@1.0"), &rig.at("lib/other")]);
@@ -282,8 +283,8 @@ fn stays_mounted(rig: &Rig, mut child: Child, file: &Path) {
     }
     drop(child.stdin.take());
     child.wait().expect("it ends");
-    gc(rig);
-    assert_eq!(trash(rig), 1);
+    let outcome = gc(rig);
+    assert_eq!(trash(rig), 1, "{outcome}");
 }
 
 /// A process keeps what it has as its root, also when it has nothing else of it.
