@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use resolver::{GenerationNumber, RequestId};
+use resolver::{Generation, RequestId};
 use store_fs::{Disk, OsDisk, Store, StoreError};
 
 use crate::control;
-use crate::engine::{Caller, Engine, OUTCOME_DEPTH_MAX};
+use crate::engine::{Caller, Engine, made_by};
 use crate::error::{CommandError, Kind};
 use crate::mount::MountError;
 use crate::protocol::{
@@ -131,8 +131,11 @@ fn unanswered<D: Disk>(
     waits: bool,
 ) -> CommandError {
     let look = "dynfs history shows whether the change was made; dynfs status";
-    let (message, hint) = match generation_of(store, request) {
-        Ok(Some(number)) => (
+    let made = store
+        .generations()
+        .and_then(|generations| made_by(store, generations.into_iter(), request));
+    let (message, hint) = match made {
+        Ok(Some(Generation { number, .. })) => (
             format!("the change was made (generation {number}), and the daemon does not answer"),
             "do not give it again; dynfs status; dynfs abort is the last resort",
         ),
@@ -150,24 +153,6 @@ fn unanswered<D: Disk>(
         }
     };
     CommandError::new(Kind::Unavailable, message).hint(hint)
-}
-
-/// The generation that a request has made, as the store's files say.
-fn generation_of<D: Disk>(
-    store: &Store<D>,
-    request: &RequestId,
-) -> Result<Option<GenerationNumber>, StoreError> {
-    for number in store.generations()?.into_iter().rev().take(OUTCOME_DEPTH_MAX) {
-        match store.generation(number) {
-            Ok(generation) if generation.cause.request.as_ref() == Some(request) => {
-                return Ok(Some(number));
-            }
-            // Collected as garbage meanwhile.
-            Ok(_) | Err(StoreError::NoGeneration { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
 }
 
 /// What lives and says nothing.

@@ -5,8 +5,8 @@
 //! what lines need in memory, since few long ones are read at once.
 //! The kernel says who the caller is (`SO_PEERCRED`, `SO_PEERGROUPS`); everyone may read, the owner
 //! of the store and root may change, and of a store of root so may the group `dynfs`, which may not
-//! replace the daemon, since that runs any program as root. A hostile user can
-//! cost some threads for a while and nothing else.
+//! replace the daemon, since that runs any program as root. A hostile user can cost some threads
+//! for a while and nothing else.
 
 use std::fs;
 use std::io;

@@ -40,8 +40,8 @@ const REQUEST_ID_LEN: usize = 32;
 /// The index is written anew when it lacks more than this share of the releases: whoever reads it
 /// reads the rest from the records.
 const UNINDEXED_SHARE: usize = 8;
-/// How many generations back [`Engine::outcome`] looks.
-pub(crate) const OUTCOME_DEPTH_MAX: usize = 64;
+/// How many generations back it is looked for the one that a request has made.
+const OUTCOME_DEPTH_MAX: usize = 64;
 
 /// Makes a change visible. Two implementations: the mounted file system, and nothing at all for a
 /// command that runs without a daemon.
@@ -332,36 +332,26 @@ impl<D: Disk> Engine<D> {
 
     /// Looks for a request in the causes of the newest generations.
     fn find(&self, state: &State, request: &RequestId) -> Result<Option<Done>, EngineError> {
-        for number in state.generations.iter().rev().take(OUTCOME_DEPTH_MAX) {
-            let generation = match *number == state.current.number {
-                true => state.current.clone(),
-                false => match self.store.generation(*number) {
-                    // Damage to an old generation must not stop new ones.
-                    Err(StoreError::Damaged { path, .. }) => {
-                        tracing::warn!(path = %path.display(), "a damaged generation is left out");
-                        continue;
-                    }
-                    other => other?,
-                },
-            };
-            if generation.cause.request.as_ref() != Some(request) {
-                continue;
-            }
-            let before = generation.parent.unwrap_or_default();
-            let system = match state.selections(&self.store, before) {
-                // Collected as garbage since: what changed is not known any more.
-                Err(EngineError::NoGeneration { .. }) => Cow::Borrowed(&generation.system),
-                system => system?,
-            };
-            return Ok(Some(Done::Switched(Switched {
-                before,
-                after: *number,
-                changes: swaps(&system, &generation.system),
-                notes: Vec::new(),
-                unshown: None,
-            })));
-        }
-        Ok(None)
+        let generation = match state.current.cause.request.as_ref() == Some(request) {
+            true => state.current.clone(),
+            false => match made_by(&self.store, state.generations.iter().copied(), request)? {
+                Some(generation) => generation,
+                None => return Ok(None),
+            },
+        };
+        let before = generation.parent.unwrap_or_default();
+        let system = match state.selections(&self.store, before) {
+            // Collected as garbage since: what changed is not known any more.
+            Err(EngineError::NoGeneration { .. }) => Cow::Borrowed(&generation.system),
+            system => system?,
+        };
+        Ok(Some(Done::Switched(Switched {
+            before,
+            after: generation.number,
+            changes: swaps(&system, &generation.system),
+            notes: Vec::new(),
+            unshown: None,
+        })))
     }
 
     /// Reads the store again when an earlier edit left doubt about what is on disk.
@@ -448,6 +438,32 @@ fn present(state: &State, view: &Arc<View>) -> Shown {
         catalog: Arc::clone(&state.catalog),
         generations: Arc::clone(&state.generations),
     }
+}
+
+/// The generation that a request has made, if it is among the newest of these.
+///
+/// # Errors
+///
+/// Those of the store, but for a generation that is damaged or has been collected meanwhile.
+pub(crate) fn made_by<D: Disk>(
+    store: &Store<D>,
+    generations: impl DoubleEndedIterator<Item = GenerationNumber>,
+    request: &RequestId,
+) -> Result<Option<Generation>, StoreError> {
+    for number in generations.rev().take(OUTCOME_DEPTH_MAX) {
+        match store.generation(number) {
+            Ok(generation) if generation.cause.request.as_ref() == Some(request) => {
+                return Ok(Some(generation));
+            }
+            Ok(_) | Err(StoreError::NoGeneration { .. }) => {}
+            // Damage to an old generation must not stop new ones.
+            Err(StoreError::Damaged { path, .. }) => {
+                tracing::warn!(path = %path.display(), "a damaged generation is left out");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// A request id comes from outside and goes into a record: it must be 32 digits.

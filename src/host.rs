@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -219,6 +220,15 @@ pub fn writable(dir: &Path) -> Result<(), CommandError> {
                 .hint(CommandError::way_in(&error)))
         }
     }
+}
+
+/// Which file is at a path: its device and inode.
+///
+/// # Errors
+///
+/// The operating system's.
+pub(crate) fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// Whether there is a process of this number, as far as this one can see.

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -170,8 +170,8 @@ fn is_log(log: &Path) -> bool {
 }
 
 fn is_stderr(path: &Path) -> bool {
-    let (Ok(there), Ok(ours)) = (fs::metadata(path), fstat(stderr())) else { return false };
-    (there.dev(), there.ino()) == (ours.st_dev, ours.st_ino)
+    let (Ok(there), Ok(ours)) = (host::identity(path), fstat(stderr())) else { return false };
+    there == (ours.st_dev, ours.st_ino)
 }
 
 /// Writes events as lines.

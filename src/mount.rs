@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -317,8 +317,7 @@ fn end_daemon(store: &Path) {
 /// the store is: another machine's, as a container has one, may be at the same path.
 fn daemon(store: &Path) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let place = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-    let here = place(store);
+    let here = host::identity(store).ok();
     let below = store.strip_prefix("/").unwrap_or(store);
     let is_ours = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == 0).skip(1);
@@ -328,7 +327,8 @@ fn daemon(store: &Path) -> Vec<Pid> {
     let pid = |entry: std::fs::DirEntry| {
         let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        (is_ours(&line) && place(&entry.path().join("root").join(below)) == here).then_some(pid)
+        (is_ours(&line) && host::identity(&entry.path().join("root").join(below)).ok() == here)
+            .then_some(pid)
     };
     entries.flatten().filter_map(pid).collect()
 }

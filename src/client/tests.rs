@@ -1,6 +1,6 @@
 //! What a command says when no server answers it any more.
 
-use resolver::{Action, Cause, Generation, Selections, Timestamp};
+use resolver::{Action, Cause, Generation, GenerationNumber, Selections, Timestamp};
 use store_fs::{Prefix, SimDisk};
 
 use super::*;

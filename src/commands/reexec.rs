@@ -103,8 +103,8 @@ fn is_served(file: &Metadata) -> bool {
 
 /// Whether a process runs this program; also where that cannot be seen.
 fn runs(pid: u32, exe: &Path) -> bool {
-    let place = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    match (place(Path::new(&format!("/proc/{pid}/exe"))), place(exe)) {
+    let running = Path::new("/proc").join(pid.to_string()).join("exe");
+    match (host::identity(&running), host::identity(exe)) {
         (Ok(running), Ok(wanted)) => running == wanted,
         _ => true,
     }

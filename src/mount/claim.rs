@@ -82,16 +82,13 @@ impl Claim {
 /// The operating system's; `WouldBlock` when somebody who asks has it just now, time after time.
 pub(crate) fn serve(store: &Path) -> io::Result<File> {
     let file = open(store, &rundir::server(store))?;
-    let mut locked = flock(&file, FlockOperation::NonBlockingLockShared);
     for _ in 0..SERVE_LOOKS {
-        if locked != Err(rustix::io::Errno::WOULDBLOCK) {
-            break;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(SERVE_PAUSE),
+            locked => return Ok(locked.map(|()| file)?),
         }
-        std::thread::sleep(SERVE_PAUSE);
-        locked = flock(&file, FlockOperation::NonBlockingLockShared);
     }
-    locked?;
-    Ok(file)
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 /// A lock file, for writing where that is possible: to read it is enough to lock it, and a store

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::harness::turn::{Dice, Turn};
 use crate::register::Register;
-use crate::rig::{Content, PATIENCE, Rig};
+use crate::rig::{Content, PATIENCE, Rig, forget};
 
 /// Readers at once.
 const READERS: u64 = 4;
@@ -257,12 +257,6 @@ fn selected(place: &Path) -> Result<u64, String> {
         return Err(format!("torn: {number} beside {} other bytes", long.len()));
     }
     number.parse().map_err(|_| format!("wrong bytes: {number}"))
-}
-
-/// Drops the page cache of a file, so that the next read asks the server.
-pub(crate) fn forget(path: &Path) -> io::Result<()> {
-    let file = fs::File::open(path)?;
-    Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
 }
 
 /// Has the kernel drop names and inodes that are not in use. Only root can; nothing otherwise.

@@ -6,8 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::turn::{Campaign, Dice, Turn};
-use crate::load::forget;
-use crate::rig::{Content, Rig, kill};
+use crate::rig::{Content, Rig, forget, kill};
 
 pub(crate) const CAMPAIGN: Campaign = Campaign {
     name: "stalls",

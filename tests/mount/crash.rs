@@ -4,11 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
-use crate::rig::{Rig, end_together, read, send, wait_until};
+use crate::rig::{Rig, end_together, forget, read, send, wait_until};
 
 /// Request counters survive a restart of the server, and inode numbers mean what they meant.
 #[test]
@@ -26,7 +25,7 @@ fn what_survives_a_server() {
     assert!(rig.requests()["lookup"] >= lookups);
     assert_eq!(fs::metadata(&path).expect("there").ino(), inode);
     assert_eq!(fs::metadata(rig.at("lib/demo/share")).expect("there").ino(), directory);
-    forget(&path);
+    forget(&path).expect("there");
     assert_eq!(read(&path), "1.0");
 }
 
@@ -255,11 +254,4 @@ fn has_stuck_thread(pid: i32) -> bool {
         fs::read_to_string(thread.path().join("stat"))
             .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" D")))
     })
-}
-
-/// Drops the page cache of a file, so that the next read asks the server.
-fn forget(path: &std::path::Path) {
-    let file = fs::File::open(path).expect("there");
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a regular file");
-    thread::sleep(Duration::ZERO);
 }

@@ -308,8 +308,9 @@ fn a_root_keeps_its_release() {
     };
     let Some((rig, child)) = swapped(test, change_root) else { return };
     outlives(&rig, child, |child| {
-        let path = format!("/proc/{}/root/share/version", child.id());
-        assert_eq!(read(Path::new(&path)), "1.0");
+        let process = Path::new("/proc").join(child.id().to_string());
+        let path = process.join("root").join("share/version");
+        assert_eq!(read(&path), "1.0");
     });
 }
 

@@ -5,12 +5,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::rig::{Content, Rig, kill, read, wait_until};
+use crate::rig::{Content, Rig, forget, kill, read, wait_until};
 
 /// What is asked, how, and the answer; an empty one is not looked at.
 type Ask = fn(&Rig) -> io::Result<String>;
@@ -200,7 +199,7 @@ fn kill_under_load(rig: &Rig, kills: u64, afterwards: Duration) {
                     assert_eq!(bytes.len(), contents[file].len());
                     assert!(bytes == contents[file], "wrong bytes in {}", path.display());
                     // Drop what the kernel has cached of it, so that the server is needed.
-                    forget(&path);
+                    forget(&path).expect("there");
                     assert!(!rig.at("app/load/missing").exists());
                     let listed = fs::read_dir(rig.at("app/load/share"))
                         .and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
@@ -237,11 +236,4 @@ fn kill_under_load(rig: &Rig, kills: u64, afterwards: Duration) {
 /// cannot hand it out again. Everything else is asked again unseen.
 fn is_stale(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::StaleNetworkFileHandle
-}
-
-/// Drops the page cache of a file, so that the next read asks the server.
-fn forget(path: &Path) {
-    let file = fs::File::open(path).expect("there");
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a regular file");
-    thread::sleep(Duration::ZERO);
 }

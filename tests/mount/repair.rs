@@ -52,6 +52,11 @@ fn other_store(rig: &Rig, file: &str) -> String {
     other
 }
 
+/// More than one group of bytes, all of them different.
+fn large() -> Vec<u8> {
+    (0..LARGE).map(|at| (at ^ (at >> 7)) as u8).collect()
+}
+
 fn copy(rig: &Rig, specs: &[&str]) -> String {
     let file = rig.scratch("good.dynfs").to_str().expect("UTF-8").to_owned();
     rig.ok([&["copy"], specs, &["--to", &file]].concat());
@@ -62,7 +67,7 @@ fn copy(rig: &Rig, specs: &[&str]) -> String {
 #[test]
 fn what_is_open_reads_good_bytes_after_a_repair() {
     let Some(rig) = Rig::mounted("what_is_open_reads_good_bytes_after_a_repair") else { return };
-    let bytes: Vec<u8> = (0..LARGE).map(|at| (at ^ (at >> 7)) as u8).collect();
+    let bytes = large();
     rig.add("big", "1.0", &[("share/large", Content::File(&bytes))]);
     rig.ok(["select", "big"]);
     let file = copy(&rig, &["big"]);
@@ -104,7 +109,7 @@ fn damaged(rig: &Rig) -> Vec<Value> {
 #[test]
 fn damage_is_in_the_status_until_it_is_good() {
     let Some(rig) = Rig::mounted("damage_is_in_the_status_until_it_is_good") else { return };
-    let bytes: Vec<u8> = (0..LARGE).map(|at| (at ^ (at >> 7)) as u8).collect();
+    let bytes = large();
     rig.add("big", "1.0", &[("share/large", Content::File(&bytes))]);
     rig.ok(["select", "big"]);
     let file = copy(&rig, &["big"]);
@@ -180,7 +185,7 @@ fn a_damaged_object_is_in_the_status_once() {
 #[test]
 fn adding_again_makes_bad_content_good() {
     let Some(rig) = Rig::mounted("adding_again_makes_bad_content_good") else { return };
-    let large: Vec<u8> = (0..LARGE).map(|at| (at ^ (at >> 7)) as u8).collect();
+    let large = large();
     let files = [("share/large", Content::File(&large)), ("share/small", Content::File(b"small"))];
     rig.add("big", "1.0", &files);
     rig.ok(["select", "big"]);

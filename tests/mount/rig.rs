@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -275,6 +276,12 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) {
 
 pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Drops the page cache of a file, so that the next read asks the server.
+pub(crate) fn forget(path: &Path) -> io::Result<()> {
+    let file = fs::File::open(path)?;
+    Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?)
 }
 
 pub(crate) fn names(path: &Path) -> Vec<String> {

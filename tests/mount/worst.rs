@@ -347,6 +347,15 @@ impl Disk {
     }
 }
 
+/// A rig whose store is on a small disk, not yet mounted.
+fn on_small_disk(test: &str) -> Option<(Disk, Rig)> {
+    let disk = Disk::small(test)?;
+    let rig = Rig::new(test, &[])?;
+    fs::create_dir(disk.at("store")).expect("ours");
+    symlink(disk.at("store"), rig.store()).expect("ours");
+    Some((disk, rig))
+}
+
 /// Goes before what it is above.
 struct Above(PathBuf);
 
@@ -400,10 +409,7 @@ fn full_disk(rig: &Rig, disk: &Disk, shown: impl Fn() -> Option<String>) {
 #[test]
 fn a_full_disk_without_a_mount() {
     const TEST: &str = "a_full_disk_without_a_mount";
-    let Some(disk) = Disk::small(TEST) else { return };
-    let Some(rig) = Rig::new(TEST, &[]) else { return };
-    fs::create_dir(disk.at("store")).expect("ours");
-    symlink(disk.at("store"), rig.store()).expect("ours");
+    let Some((disk, rig)) = on_small_disk(TEST) else { return };
     full_disk(&rig, &disk, || None);
 }
 
@@ -411,10 +417,7 @@ fn a_full_disk_without_a_mount() {
 #[test]
 fn a_full_disk_below_a_mount() {
     const TEST: &str = "a_full_disk_below_a_mount";
-    let Some(disk) = Disk::small(TEST) else { return };
-    let Some(rig) = Rig::new(TEST, &[]) else { return };
-    fs::create_dir(disk.at("store")).expect("ours");
-    symlink(disk.at("store"), rig.store()).expect("ours");
+    let Some((disk, rig)) = on_small_disk(TEST) else { return };
     rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
     println!("MOUNTED {TEST}");
     full_disk(&rig, &disk, || Some(read(&rig.at("lib/demo/share/version"))));
@@ -424,10 +427,7 @@ fn a_full_disk_below_a_mount() {
 #[test]
 fn a_store_that_becomes_read_only() {
     const TEST: &str = "a_store_that_becomes_read_only";
-    let Some(disk) = Disk::small(TEST) else { return };
-    let Some(rig) = Rig::new(TEST, &[]) else { return };
-    fs::create_dir(disk.at("store")).expect("ours");
-    symlink(disk.at("store"), rig.store()).expect("ours");
+    let Some((disk, rig)) = on_small_disk(TEST) else { return };
     rig.add_plain("demo", "1.0");
     rig.add_plain("demo", "2.0");
     rig.ok(["mount", rig.mountpoint().to_str().expect("UTF-8")]);
@@ -458,10 +458,7 @@ fn a_store_that_becomes_read_only() {
 #[test]
 fn a_read_only_store() {
     const TEST: &str = "a_read_only_store";
-    let Some(disk) = Disk::small(TEST) else { return };
-    let Some(rig) = Rig::new(TEST, &[]) else { return };
-    fs::create_dir(disk.at("store")).expect("ours");
-    symlink(disk.at("store"), rig.store()).expect("ours");
+    let Some((disk, rig)) = on_small_disk(TEST) else { return };
     rig.add_plain("demo", "1.0");
     rig.add_plain("demo", "2.0");
     rig.ok(["select", "demo@1.0"]);
