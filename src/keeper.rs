@@ -73,6 +73,8 @@ struct Keeper<'a> {
     vigil: Option<Vigil>,
     /// What servers run.
     program: Program,
+    /// Somebody has asked for the end, and it is not yet unmounted.
+    is_leaving: bool,
     /// Dead servers with a thread that is still in the kernel.
     unreaped: Vec<Child>,
     _claim: Claim,
@@ -156,6 +158,7 @@ pub(crate) fn run(options: &MountOptions, report: &mut dyn FnMut(Ready)) -> Resu
         can_resend,
         vigil,
         program,
+        is_leaving: false,
         unreaped: Vec::new(),
         _claim: claim,
     };
@@ -284,7 +287,7 @@ impl Keeper<'_> {
 
     /// Starts a server. Whoever waits for a mount that is in use goes on waiting until there is
     /// memory, or room for a process. `None`: the mount has gone meanwhile.
-    fn next(&self, is_in_use: bool) -> Result<Option<Watched>, MountError> {
+    fn next(&mut self, is_in_use: bool) -> Result<Option<Watched>, MountError> {
         let mut pause = BACKOFF_MIN;
         loop {
             match self.start("server", &self.program) {

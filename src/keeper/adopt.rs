@@ -82,6 +82,7 @@ fn run(
         can_resend,
         vigil,
         program,
+        is_leaving: false,
         unreaped: Vec::new(),
         _claim: claim,
     };

@@ -25,8 +25,9 @@ use store_fs::{Blame, InFlightRow, Memory};
 
 use super::Keeper;
 use super::program::Program;
-use crate::host::Stopwatch;
+use crate::host::{self, Stopwatch};
 use crate::mount::device;
+use crate::mountinfo;
 
 /// Longest message of a server, in bytes; the rest is cut.
 const MESSAGE_LEN_MAX: usize = 8192;
@@ -190,9 +191,8 @@ impl Watched {
             if seen.message {
                 self.listen(serving);
             }
-            if seen.signal {
-                unmount(keeper);
-            }
+            keeper.is_leaving |= seen.signal;
+            leave(keeper);
             if seen.unmounted {
                 self.end()?;
                 return Ok(Ended::Unmounted);
@@ -450,7 +450,7 @@ struct Seen {
 }
 
 /// Waits while there is no server to watch; whether the mount has gone.
-pub(super) fn rest(keeper: &Keeper<'_>, pause: Duration) -> io::Result<bool> {
+pub(super) fn rest(keeper: &mut Keeper<'_>, pause: Duration) -> io::Result<bool> {
     let mut fds = [
         PollFd::new(&keeper.device, PollFlags::empty()),
         PollFd::new(&keeper.signals, PollFlags::IN),
@@ -465,8 +465,9 @@ pub(super) fn rest(keeper: &Keeper<'_>, pause: Duration) -> io::Result<bool> {
     let [unmounted, signal] = fds.map(|fd| fd.revents());
     if signal.contains(PollFlags::IN) {
         rustix::io::read(&keeper.signals, &mut [0; 16])?;
-        unmount(keeper);
+        keeper.is_leaving = true;
     }
+    leave(keeper);
     Ok(unmounted.contains(PollFlags::ERR))
 }
 
@@ -506,12 +507,25 @@ fn end_of_zombie(pid: Pid) -> Option<ExitStatus> {
     stat.split_ascii_whitespace().next_back()?.parse().ok().map(ExitStatus::from_raw)
 }
 
-/// Asked to end: unmounts, also when it is in use; then the server and we live on for its users.
-fn unmount(keeper: &Keeper<'_>) {
+/// Unmounts, when that was asked for and not yet done, also a mount that is in use; then the server
+/// and we live on for its users. It may fail for a while: where this is no root it is a program,
+/// for which there may be no room.
+fn leave(keeper: &mut Keeper<'_>) {
+    if !keeper.is_leaving {
+        return;
+    }
     let mountpoint = &keeper.options.mountpoint;
     let first = device::unmount(mountpoint, false);
-    if let Err(error) = first.or_else(|_| device::unmount(mountpoint, true)) {
-        tracing::error!("{}", super::words_of(&error));
+    match first.or_else(|_| device::unmount(mountpoint, true)) {
+        Ok(()) => keeper.is_leaving = false,
+        Err(error) => {
+            tracing::error!("{}", super::words_of(&error));
+            // Somebody else has detached it.
+            let is_gone = host::mounts().is_ok_and(|mounts| {
+                mountinfo::connection_of(&mounts, &keeper.options.store, mountpoint).is_none()
+            });
+            keeper.is_leaving = !is_gone;
+        }
     }
 }
 
